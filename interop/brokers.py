@@ -1,0 +1,198 @@
+"""Brokers to test against: Whimbrel, Debian's mosquitto, or any that already runs."""
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """One way to reach a broker: `transport` is `tcp`, `websocket` or `unix`."""
+
+    name: str
+    transport: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that accepts connections, and the ways to reach it; `None` where it has no such."""
+
+    name: str
+    tcp: Link
+    websocket: Link | None = None
+    unix: Link | None = None
+    # Names of scenarios that this broker is known to fail; they are skipped visibly.
+    known_to_fail: frozenset[str] = frozenset()
+
+
+def running(host: str, port: int, ws_port: int | None, ws_path: str, unix: str | None) -> Broker:
+    """A broker that somebody else started."""
+    return Broker(
+        f"{host}:{port}",
+        Link("tcp", "tcp", host, port),
+        Link("websocket", "websocket", host, ws_port, ws_path) if ws_port else None,
+        Link("unix", "unix", path=unix) if unix else None,
+    )
+
+
+WHIMBREL_CONFIG = """\
+[[listener]]
+type = "tcp"
+bind = "127.0.0.1:0"
+
+[[listener]]
+type = "websocket"
+bind = "127.0.0.1:0"
+path = "/mqtt"
+
+[[listener]]
+type = "unix"
+path = "{folder}/whimbrel.sock"
+"""
+
+
+@contextlib.contextmanager
+def whimbrel(binary: str) -> Iterator[Broker]:
+    """Whimbrel on ports that the system chose, as its lines on stdout tell."""
+    with tempfile.TemporaryDirectory(prefix="whimbrel-interop-") as folder:
+        config = Path(folder) / "whimbrel.toml"
+        config.write_text(WHIMBREL_CONFIG.format(folder=folder))
+        log = Path(folder) / "log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [binary, "broker", "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            yield _whimbrel_links(process, log)
+            if process.poll() is not None:
+                raise BrokerFailed("whimbrel", f"ended with {process.returncode}", log)
+        finally:
+            _stop(process)
+        if process.returncode != 0:
+            raise BrokerFailed("whimbrel", f"exit code {process.returncode} after SIGTERM", log)
+
+
+def _whimbrel_links(process: subprocess.Popen, log: Path) -> Broker:
+    """Reads stdout until `ready`; the rest of it is read and dropped, lest the pipe fill."""
+    links: dict[str, Link] = {}
+    ready = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout:
+            if link := parse_listening(line):
+                links[link.transport] = link
+            if line.strip().lower().startswith("ready"):
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    if not ready.wait(READY_TIMEOUT_S) or "tcp" not in links:
+        raise BrokerFailed("whimbrel", "did not report a TCP listener and `ready`", log)
+    return Broker("whimbrel", links["tcp"], links.get("websocket"), links.get("unix"))
+
+
+def parse_listening(line: str) -> Link | None:
+    """The listener that a line such as `listening websocket 127.0.0.1:1234/mqtt` names."""
+    found = re.search(r"listening\s+(?:on\s+)?(tcp|websocket|ws|unix)\s+(\S+)", line)
+    if not found:
+        return None
+    transport, address = found.groups()
+    if transport == "unix":
+        return Link("unix", "unix", path=address)
+    host, port, path = re.match(r"(?:\w+://)?(.*):(\d+)(/\S*)?", address).groups()
+    if transport == "tcp":
+        return Link("tcp", "tcp", host.strip("[]"), int(port))
+    return Link("websocket", "websocket", host.strip("[]"), int(port), path or "/mqtt")
+
+
+@contextlib.contextmanager
+def mosquitto(binary: str = "mosquitto") -> Iterator[Broker]:
+    """Debian's mosquitto, the steady reference: a failure here is a fault of the suite."""
+    program = shutil.which(binary) or shutil.which(binary, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise FileNotFoundError("mosquitto is not installed")
+    with tempfile.TemporaryDirectory(prefix="mosquitto-interop-") as folder:
+        # Started as root it would change to its own user, who may not enter the folder.
+        Path(folder).chmod(0o777)
+        tcp, websocket = _free_port(), _free_port()
+        config = Path(folder) / "mosquitto.conf"
+        config.write_text(
+            "allow_anonymous true\n"
+            "max_queued_messages 0\n"
+            # With a limit it stalls when a client of 3.1.1, which cannot know it, exceeds it.
+            "max_inflight_messages 0\n"
+            "set_tcp_nodelay true\n"
+            f"listener {tcp} 127.0.0.1\n"
+            f"listener {websocket} 127.0.0.1\nprotocol websockets\n"
+            f"listener 0 {folder}/mosquitto.sock\n"
+        )
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program, "-c", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            for port in (tcp, websocket):
+                _wait_for_port(port, process, log)
+            yield Broker(
+                "mosquitto",
+                Link("tcp", "tcp", port=tcp),
+                Link("websocket", "websocket", port=websocket, path="/mqtt"),
+                Link("unix", "unix", path=f"{folder}/mosquitto.sock"),
+                # Version 2.0.11 just closes the older connection.
+                frozenset({"takeover tells the older connection why"}),
+            )
+        finally:
+            _stop(process)
+
+
+class BrokerFailed(Exception):
+    """A broker that did not start, or died: what happened, and the end of its log."""
+
+    def __init__(self, name: str, what: str, log: Path) -> None:
+        super().__init__(f"{name}: {what}; its log ends:\n{log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for_port(port: int, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise BrokerFailed("mosquitto", f"does not accept on port {port}", log)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,2 @@
+def mosquitto_cases(*a): return []
+def whimbrel_cases(*a): return []
