@@ -128,10 +128,20 @@ impl Routes {
     ) -> bool {
         assert!(who.shard < MAX_SHARDS, "shard {} is too large", who.shard);
         let options = Packed::new(options);
-        let replaced = self.update(filter, |subscribers| match group {
+        let change = |subscribers: &mut Subscribers| match group {
             None => (subscribers.subscribe(Subscriber::new(who, options)), true),
             Some(name) => self.join(subscribers, name, who, options),
-        });
+        };
+        let literal = self.literal_hash(filter);
+        let (replaced, outdates) = match literal {
+            None => write(&self.trie).add(filter, &self.seed, change),
+            Some(hash) => {
+                add_literal(&mut write(self.table(hash)), filter, hash, &self.seed, change)
+            }
+        };
+        if outdates {
+            self.outdate(literal);
+        }
         if !replaced {
             self.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
@@ -140,13 +150,23 @@ impl Routes {
 
     /// Ends a subscription; true if there was one.
     pub fn unsubscribe(&self, filter: &str, group: Option<&str>, who: SessionRef) -> bool {
-        let existed = self.update(filter, |subscribers| match group {
+        let change = |subscribers: &mut Subscribers| match group {
             None => {
                 let existed = subscribers.unsubscribe(who);
                 (existed, existed)
             }
             Some(name) => self.leave(subscribers, name, who),
-        });
+        };
+        let literal = self.literal_hash(filter);
+        let (existed, outdates) = match literal {
+            None => write(&self.trie).remove(filter, &self.seed, change),
+            Some(hash) => {
+                remove_literal(&mut write(self.table(hash)), filter, hash, &self.seed, change)
+            }
+        };
+        if outdates {
+            self.outdate(literal);
+        }
         if existed {
             self.subscriptions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -164,11 +184,9 @@ impl Routes {
                 group.set_connected(who, connected);
             }
         };
-        if has_wildcard(filter) {
-            set(read(&self.trie).get(filter, &self.seed));
-        } else {
-            let hash = self.topic_hash(filter);
-            set(find(&read(self.table(hash)), filter, hash));
+        match self.literal_hash(filter) {
+            None => set(read(&self.trie).get(filter, &self.seed)),
+            Some(hash) => set(find(&read(self.table(hash)), filter, hash)),
         }
     }
 
@@ -228,24 +246,18 @@ impl Routes {
         &self.literals[(topic_hash >> 40) as usize % TABLES]
     }
 
-    /// Lets `change` work on the subscribers of a filter; it returns its result and whether cached
-    /// routes are outdated now.
-    fn update(&self, filter: &str, change: impl FnOnce(&mut Subscribers) -> (bool, bool)) -> bool {
-        let (result, outdates, generation) = if has_wildcard(filter) {
-            let (result, outdates) = write(&self.trie).update(filter, &self.seed, change);
-            (result, outdates, &self.wildcards)
-        } else {
-            let hash = self.topic_hash(filter);
-            let mut table = write(self.table(hash));
-            let (result, outdates) = update_literal(&mut table, filter, hash, &self.seed, change);
-            (result, outdates, self.bucket(hash))
-        };
-        if outdates {
-            generation.fetch_add(1, Ordering::Release);
-        }
-        result
+    /// Hash of a filter without wildcard, `None` for one with.
+    fn literal_hash(&self, filter: &str) -> Option<u64> {
+        (!has_wildcard(filter)).then(|| self.topic_hash(filter))
     }
 
+    /// Outdates the cached routes that a change concerns; called when the change is visible.
+    fn outdate(&self, literal: Option<u64>) {
+        let generation = literal.map_or(&self.wildcards, |hash| self.bucket(hash));
+        generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns whether `who` was a member, and whether cached routes are outdated now.
     fn join(
         &self,
         subscribers: &mut Subscribers,
@@ -263,6 +275,7 @@ impl Routes {
         (false, true)
     }
 
+    /// Returns whether `who` was a member, and whether cached routes are outdated now.
     fn leave(&self, subscribers: &mut Subscribers, name: &str, who: SessionRef) -> (bool, bool) {
         let name_hash = self.seed.hash(name.as_bytes());
         let Some(group) = subscribers.group(name, name_hash).cloned() else {
@@ -301,30 +314,42 @@ fn find<'a>(table: &'a HashTable<Literal>, filter: &str, hash: u64) -> Option<&'
     Some(&literal.subscribers)
 }
 
-fn update_literal<R>(
+/// Lets `change` work on the subscribers of a filter; it must leave one.
+fn add_literal<R>(
     table: &mut HashTable<Literal>,
     filter: &str,
     hash: u64,
     seed: &Seed,
     change: impl FnOnce(&mut Subscribers) -> R,
 ) -> R {
-    let rehash = |literal: &Literal| seed.hash(literal.filter.as_bytes());
     let is_it = |literal: &Literal| literal.filter.as_bytes() == filter.as_bytes();
-    if let Ok(mut entry) = table.find_entry(hash, is_it) {
-        let result = change(&mut entry.get_mut().subscribers);
-        if entry.get().subscribers.is_empty() {
-            entry.remove();
-            if table.len() < table.capacity() / 4 {
-                table.shrink_to(table.len() * 2, rehash);
-            }
-        }
-        return result;
+    if let Some(literal) = table.find_mut(hash, is_it) {
+        return change(&mut literal.subscribers);
     }
-    let mut subscribers = Subscribers::None;
-    let result = change(&mut subscribers);
-    if !subscribers.is_empty() {
-        let filter = Label::new(filter.as_bytes());
-        table.insert_unique(hash, Literal { filter, subscribers }, rehash);
+    let mut literal =
+        Literal { filter: Label::new(filter.as_bytes()), subscribers: Subscribers::None };
+    let result = change(&mut literal.subscribers);
+    table.insert_unique(hash, literal, |literal| seed.hash(literal.filter.as_bytes()));
+    result
+}
+
+/// Lets `change` work on the subscribers of a filter, if any, and forgets a filter without.
+fn remove_literal<R: Default>(
+    table: &mut HashTable<Literal>,
+    filter: &str,
+    hash: u64,
+    seed: &Seed,
+    change: impl FnOnce(&mut Subscribers) -> R,
+) -> R {
+    let is_it = |literal: &Literal| literal.filter.as_bytes() == filter.as_bytes();
+    let Ok(mut entry) = table.find_entry(hash, is_it) else { return R::default() };
+    let result = change(&mut entry.get_mut().subscribers);
+    if entry.get().subscribers.is_empty() {
+        entry.remove();
+        if table.len() < table.capacity() / 4 {
+            let room = table.len() * 2;
+            table.shrink_to(room, |literal| seed.hash(literal.filter.as_bytes()));
+        }
     }
     result
 }

@@ -9,11 +9,18 @@ use foldhash::quality::FoldHasher;
 pub(crate) struct Seed {
     hasher: u64,
     shared: SharedSeed,
+    /// Hash of `+`, which every step of a walk needs.
+    pub plus: u64,
+    /// Hash of `#`, likewise.
+    pub number_sign: u64,
 }
 
 impl Seed {
     pub fn new(seed: u64) -> Self {
-        Self { hasher: seed, shared: SharedSeed::from_u64(seed.rotate_left(32)) }
+        let shared = SharedSeed::from_u64(seed.rotate_left(32));
+        let mut seed = Self { hasher: seed, shared, plus: 0, number_sign: 0 };
+        (seed.plus, seed.number_sign) = (seed.hash(b"+"), seed.hash(b"#"));
+        seed
     }
 
     /// A seed nobody outside the process can guess.

@@ -80,16 +80,33 @@ impl Trie {
         self.find(filter.as_bytes(), seed).map(|id| &self.node(id).subscribers)
     }
 
-    /// Lets `change` work on the subscribers of this filter, making and removing nodes as needed.
-    pub fn update<R>(
+    /// Lets `change` work on the subscribers of this filter, making nodes as needed.
+    ///
+    /// It must leave a subscriber.
+    pub fn add<R>(
         &mut self,
         filter: &str,
         seed: &Seed,
         change: impl FnOnce(&mut Subscribers) -> R,
     ) -> R {
         let id = self.find_or_insert(filter.as_bytes(), seed);
-        let result = change(&mut self.node_mut(id).subscribers);
-        if self.node(id).subscribers.is_empty() {
+        change(&mut self.node_mut(id).subscribers)
+    }
+
+    /// Lets `change` work on the subscribers of this filter, if any, and removes what is empty.
+    pub fn remove<R: Default>(
+        &mut self,
+        filter: &str,
+        seed: &Seed,
+        change: impl FnOnce(&mut Subscribers) -> R,
+    ) -> R {
+        let Some(id) = self.find(filter.as_bytes(), seed) else { return R::default() };
+        let subscribers = &mut self.node_mut(id).subscribers;
+        if subscribers.is_empty() {
+            return R::default();
+        }
+        let result = change(subscribers);
+        if subscribers.is_empty() {
             self.prune(id, seed);
         }
         result
@@ -108,7 +125,7 @@ impl Trie {
             // A leading wildcard does not match a topic that starts with $. [MQTT-4.7.2-1]
             let wildcards = depth > 0 || !topic.starts_with('$');
             if wildcards && node.children & HAS_HASH != 0 {
-                if let Some(child) = self.child(id, HASH, level_hash(id, seed.hash(HASH))) {
+                if let Some(child) = self.child(id, HASH, level_hash(id, seed.number_sign)) {
                     visit(&self.node(child).subscribers);
                 }
             }
@@ -118,7 +135,7 @@ impl Trie {
             };
             let literal = self.child(id, level, level_hash(id, level_seed_hash));
             let plus = (wildcards && node.children & HAS_PLUS != 0)
-                .then(|| self.child(id, PLUS, level_hash(id, seed.hash(PLUS))));
+                .then(|| self.child(id, PLUS, level_hash(id, seed.plus)));
             for child in literal.into_iter().chain(plus.flatten()) {
                 let child_node = self.node(child);
                 let (along, compared) = levels.along(child_node.label.as_bytes(), depth as usize);
@@ -133,6 +150,7 @@ impl Trie {
         steps
     }
 
+    /// Numbers of nodes come from the trie alone, so they are always in range.
     fn node(&self, id: u32) -> &Node {
         &self.nodes[id as usize]
     }
@@ -370,3 +388,6 @@ fn level_hash(parent: u32, level: u64) -> u32 {
 fn widen(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
+
+#[cfg(test)]
+mod tests;
