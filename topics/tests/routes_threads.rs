@@ -29,7 +29,7 @@ fn a_current_route_is_never_stale(filter: &str, topic: &str) {
             }
             filled
         });
-        for change in 1..=40_000_u64 {
+        for change in 1..=300_000_u64 {
             finished.store(2 * change - 1, Ordering::SeqCst);
             if change % 2 == 1 {
                 routes.subscribe(filter, None, who, SubscriptionOptions::default());
