@@ -169,6 +169,12 @@ impl GroupRoute {
         }
     }
 
+    /// The member that this session is, if it is one.
+    pub fn member(&self, who: SessionRef) -> Option<GroupMember> {
+        let members = self.group.read();
+        members.get(members.position(who)?)
+    }
+
     /// Identifies the group while it exists; see [`Routes::group`](crate::Routes::group).
     pub fn key(&self) -> u32 {
         self.group.key

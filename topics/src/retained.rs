@@ -1,13 +1,12 @@
 //! The retained messages of a broker, in topic order.
 //!
-//! An ordered set whose keys are inside its values. Topics are ordered level by level, which is
-//! byte order with `/` below every other byte; so everything below a level stands together, and a
-//! search for a filter can jump over what cannot match instead of visiting it.
+//! Sorted chunks of handles; a topic is not stored apart from its message. Topics are ordered
+//! level by level, which is byte order with `/` below every other byte; so everything below a
+//! level stands together, and a search for a filter can jump over what cannot match instead of
+//! visiting it.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 
 use crate::filter::has_wildcard;
 
@@ -15,12 +14,25 @@ use crate::filter::has_wildcard;
 pub trait HasTopic {
     /// Topic name of the message; must stay the same while it is retained.
     fn topic(&self) -> &str;
+
+    /// The same as bytes, which is all that the order needs: worth implementing where
+    /// [`topic`](Self::topic) has to check UTF-8.
+    fn topic_bytes(&self) -> &[u8] {
+        self.topic().as_bytes()
+    }
 }
 
 /// Retained messages, at most one for each topic.
+///
+/// Invariant: no chunk is empty or longer than `CHUNK_MAX`; all messages are in level order.
 pub struct Retained<V> {
-    set: BTreeSet<Entry<V>>,
+    chunks: Vec<Vec<V>>,
+    len: usize,
 }
+
+/// Messages in a chunk: moving half of them costs less than finding the place. Tests use a small
+/// one so that chunks part and join all the time.
+const CHUNK_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Where a scan goes on; inserts and removals in between are fine.
 ///
@@ -39,12 +51,16 @@ impl Cursor {
     }
 }
 
-/// Entries looked at one by one before searching from the root for a place further on.
-const STEPS_BEFORE_SEEK: usize = 8;
+/// A message by chunk and place in it; the first of the next chunk has only one position.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    chunk: usize,
+    at: usize,
+}
 
 impl<V> Default for Retained<V> {
     fn default() -> Self {
-        Self { set: BTreeSet::new() }
+        Self { chunks: Vec::new(), len: 0 }
     }
 }
 
@@ -56,27 +72,61 @@ impl<V: HasTopic> Retained<V> {
 
     /// Number of messages.
     pub fn len(&self) -> usize {
-        self.set.len()
+        self.len
     }
 
     /// Whether there is no message.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty()
+        self.len == 0
     }
 
     /// Retains a message; returns the one it replaces.
     pub fn insert(&mut self, message: V) -> Option<V> {
-        self.set.replace(Entry(message)).map(|old| old.0)
+        let (index, place) = self.find(message.topic_bytes());
+        let is_last = index + 1 == self.chunks.len();
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            self.chunks.push(vec![message]);
+            self.len += 1;
+            return None;
+        };
+        let at = match place {
+            Ok(at) => return chunk.get_mut(at).map(|old| std::mem::replace(old, message)),
+            Err(at) => at,
+        };
+        self.len += 1;
+        if chunk.len() < CHUNK_MAX {
+            chunk.insert(at, message);
+        } else if is_last && at == CHUNK_MAX {
+            // Topics that come in order leave full chunks behind.
+            self.chunks.push(vec![message]);
+        } else {
+            let mut upper = chunk.split_off(CHUNK_MAX / 2);
+            match at.checked_sub(CHUNK_MAX / 2) {
+                Some(at) => upper.insert(at, message),
+                None => chunk.insert(at, message),
+            }
+            self.chunks.insert(index + 1, upper);
+        }
+        None
     }
 
     /// Removes the message of exactly this topic.
     pub fn remove(&mut self, topic: &str) -> Option<V> {
-        self.set.take(key(&topic.as_bytes())).map(|old| old.0)
+        let (index, Ok(at)) = self.find(topic.as_bytes()) else { return None };
+        let chunk = self.chunks.get_mut(index)?;
+        let old = chunk.remove(at);
+        self.len -= 1;
+        if chunk.len() < CHUNK_MAX / 4 {
+            self.join(index.saturating_sub(1));
+            self.join(index);
+        }
+        Some(old)
     }
 
     /// The message of exactly this topic.
     pub fn get(&self, topic: &str) -> Option<&V> {
-        self.set.get(key(&topic.as_bytes())).map(|entry| &entry.0)
+        let (index, place) = self.find(topic.as_bytes());
+        self.chunks.get(index)?.get(place.ok()?)
     }
 
     /// Calls `f` for every message whose topic a valid filter matches, in topic order.
@@ -92,7 +142,7 @@ impl<V: HasTopic> Retained<V> {
     }
 
     /// Does a part of [`for_each_match`](Self::for_each_match): looks at no more than `max`
-    /// messages, whether they match or not, and moves the cursor behind them.
+    /// messages (at least one), whether they match or not, and moves the cursor behind them.
     ///
     /// Starts with a default cursor. Returns true when everything has been visited. A message for
     /// which `f` breaks counts as visited.
@@ -110,18 +160,18 @@ impl<V: HasTopic> Retained<V> {
             cursor.done = true;
             return self.get(filter).is_none_or(|message| f(message).is_continue());
         }
-        let mut left = max;
+        let mut left = max.max(1);
         let mut target = std::mem::take(&mut cursor.next);
-        let mut entries = self.range_from(&target);
-        let mut next = entries.next();
-        while let Some(Entry(message)) = next {
-            let topic = message.topic().as_bytes();
+        let mut position = self.seek(Position::default(), &target);
+        while let Some(message) = self.at(position) {
+            let topic = message.topic_bytes();
             if left == 0 {
                 set_to(&mut target, &[topic]);
                 cursor.next = target;
                 return false;
             }
             left -= 1;
+            position = self.after(position);
             match place(filter.as_bytes(), topic, &mut target) {
                 Place::Match => {
                     if f(message).is_break() {
@@ -130,18 +180,8 @@ impl<V: HasTopic> Retained<V> {
                         cursor.next = target;
                         return false;
                     }
-                    next = entries.next();
                 }
-                Place::Before => {
-                    let found = entries.by_ref().take(STEPS_BEFORE_SEEK).find(|entry| {
-                        left = left.saturating_sub(1);
-                        level_order(entry.as_topic(), &target) != Ordering::Less
-                    });
-                    next = found.or_else(|| {
-                        entries = self.range_from(&target);
-                        entries.next()
-                    });
-                }
+                Place::Before => position = self.seek(position, &target),
                 Place::Behind => break,
             }
         }
@@ -149,10 +189,83 @@ impl<V: HasTopic> Retained<V> {
         true
     }
 
-    fn range_from(&self, target: &[u8]) -> std::collections::btree_set::Range<'_, Entry<V>> {
-        let from = Bound::Included(key(&target));
-        self.set.range::<dyn AsTopic + '_, _>((from, Bound::Unbounded))
+    /// The chunk for a topic, and where in it the topic is or would be.
+    fn find(&self, topic: &[u8]) -> (usize, Result<usize, usize>) {
+        let starts_behind = |chunk: &Vec<V>| {
+            chunk.first().is_some_and(|m| level_order(m.topic_bytes(), topic) == Ordering::Greater)
+        };
+        let behind = self.chunks.partition_point(|chunk| !starts_behind(chunk));
+        let index = behind.saturating_sub(1);
+        let place = self.chunks.get(index).map_or(Err(0), |chunk| {
+            chunk.binary_search_by(|message| level_order(message.topic_bytes(), topic))
+        });
+        (index, place)
     }
+
+    /// Joins a chunk and the next if they are half a chunk together, and forgets an empty one.
+    fn join(&mut self, index: usize) {
+        let Some([lower, upper]) = self.chunks.get_mut(index..).and_then(<[_]>::first_chunk_mut)
+        else {
+            self.chunks.pop_if(|last| last.is_empty());
+            return;
+        };
+        let one_is_empty = lower.is_empty() || upper.is_empty();
+        if one_is_empty || lower.len() + upper.len() <= CHUNK_MAX / 2 {
+            lower.append(upper);
+            self.chunks.remove(index + 1);
+            if self.chunks.len() < self.chunks.capacity() / 4 {
+                self.chunks.shrink_to(self.chunks.len() * 2);
+            }
+        }
+    }
+
+    fn at(&self, position: Position) -> Option<&V> {
+        self.chunks.get(position.chunk)?.get(position.at)
+    }
+
+    fn after(&self, Position { chunk, at }: Position) -> Position {
+        match self.chunks.get(chunk) {
+            Some(messages) if at + 1 < messages.len() => Position { chunk, at: at + 1 },
+            _ => Position { chunk: chunk + 1, at: 0 },
+        }
+    }
+
+    /// The first message at or behind `from` whose topic is at least `target`.
+    fn seek(&self, from: Position, target: &[u8]) -> Position {
+        let is_less = |message: &V| level_order(message.topic_bytes(), target) == Ordering::Less;
+        let chunk = first_not(from.chunk, self.chunks.len(), |index| {
+            self.chunks.get(index).and_then(|chunk| chunk.last()).is_some_and(is_less)
+        });
+        let messages = self.chunks.get(chunk).map_or(&[][..], Vec::as_slice);
+        let start = if chunk == from.chunk { from.at } else { 0 };
+        let at = first_not(start, messages.len(), |at| messages.get(at).is_some_and(is_less));
+        Position { chunk, at }
+    }
+}
+
+/// The first index in `from..end` that is not less, else `end`; a near one is found quickest.
+fn first_not(from: usize, end: usize, is_less: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut step) = (from, 1);
+    let mut high = loop {
+        let probe = low + step - 1;
+        if probe >= end {
+            break end;
+        }
+        if !is_less(probe) {
+            break probe;
+        }
+        low = probe + 1;
+        step *= 2;
+    };
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_less(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Where a topic stands relative to the topics that a filter matches.
@@ -243,72 +356,5 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     at + tail_a.iter().zip(tail_b).take_while(|(a, b)| a == b).count()
 }
 
-/// A message ordered by its topic.
-struct Entry<V>(V);
-
-/// What a message and the topic to search for have in common.
-trait AsTopic {
-    fn as_topic(&self) -> &[u8];
-}
-
-impl<V: HasTopic> AsTopic for Entry<V> {
-    fn as_topic(&self) -> &[u8] {
-        self.0.topic().as_bytes()
-    }
-}
-
-impl AsTopic for &[u8] {
-    fn as_topic(&self) -> &[u8] {
-        self
-    }
-}
-
-fn key<'a>(topic: &'a &'a [u8]) -> &'a (dyn AsTopic + 'a) {
-    topic
-}
-
-impl<'a, V: HasTopic + 'a> Borrow<dyn AsTopic + 'a> for Entry<V> {
-    fn borrow(&self) -> &(dyn AsTopic + 'a) {
-        self
-    }
-}
-
-impl Ord for dyn AsTopic + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        level_order(self.as_topic(), other.as_topic())
-    }
-}
-
-impl PartialOrd for dyn AsTopic + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for dyn AsTopic + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_topic() == other.as_topic()
-    }
-}
-
-impl Eq for dyn AsTopic + '_ {}
-
-impl<V: HasTopic> Ord for Entry<V> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        level_order(self.as_topic(), other.as_topic())
-    }
-}
-
-impl<V: HasTopic> PartialOrd for Entry<V> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<V: HasTopic> PartialEq for Entry<V> {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_topic() == other.as_topic()
-    }
-}
-
-impl<V: HasTopic> Eq for Entry<V> {}
+#[cfg(test)]
+mod tests;

@@ -124,10 +124,11 @@ impl Trie {
             let level = levels.get(depth as usize);
             // A leading wildcard does not match a topic that starts with $. [MQTT-4.7.2-1]
             let wildcards = depth > 0 || !topic.starts_with('$');
-            if wildcards && node.children & HAS_HASH != 0 {
-                if let Some(child) = self.child(id, HASH, level_hash(id, seed.number_sign)) {
-                    visit(&self.node(child).subscribers);
-                }
+            if wildcards
+                && node.children & HAS_HASH != 0
+                && let Some(child) = self.child(id, HASH, level_hash(id, seed.number_sign))
+            {
+                visit(&self.node(child).subscribers);
             }
             let Some((level, level_seed_hash)) = level else {
                 visit(&node.subscribers);

@@ -55,6 +55,10 @@ impl HasTopic for Message {
     fn topic(&self) -> &str {
         std::str::from_utf8(&self.0.slice).unwrap()
     }
+
+    fn topic_bytes(&self) -> &[u8] {
+        &self.0.slice
+    }
 }
 
 const COUNT: u32 = 100_000;

@@ -1,11 +1,10 @@
-//! [`Retained`] against a map and the naive matcher.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
-use whimbrel_topics::{Cursor, HasTopic, Retained, matches};
+
+use super::*;
+use crate::filter::matches;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Message {
@@ -56,6 +55,14 @@ fn found(retained: &Retained<Message>, filter: &str) -> Vec<Message> {
     found
 }
 
+/// Panics unless the invariants hold.
+fn check(retained: &Retained<Message>) {
+    assert!(retained.chunks.iter().all(|chunk| (1..=CHUNK_MAX).contains(&chunk.len())));
+    assert_eq!(retained.chunks.iter().map(Vec::len).sum::<usize>(), retained.len());
+    let topics: Vec<_> = retained.chunks.iter().flatten().map(|m| by_levels(&m.topic)).collect();
+    assert!(topics.is_sorted_by(|a, b| a < b));
+}
+
 fn by_levels(topic: &str) -> Vec<&[u8]> {
     topic.split('/').map(str::as_bytes).collect()
 }
@@ -77,6 +84,7 @@ proptest! {
             }
             prop_assert_eq!(retained.get(topic), model.get(topic));
             prop_assert_eq!(retained.len(), model.len());
+            check(&retained);
         }
         for filter in &filters {
             let mut expected: Vec<Message> =
@@ -138,6 +146,25 @@ proptest! {
     }
 }
 
+#[test]
+fn chunks_keep_their_shape_whatever_order_messages_go_in() {
+    let topic = |i: usize| format!("t/{i:03}");
+    for step in [1, 7, 333] {
+        let mut retained = Retained::new();
+        for i in 0..500 {
+            assert!(retained.insert(message(&topic(i * step % 500), 0)).is_none());
+            check(&retained);
+        }
+        for i in 0..500 {
+            // From the middle on, so that chunks become empty between full ones.
+            let topic = topic((250 + i * step) % 500);
+            assert!(retained.remove(&topic).is_some(), "{topic}");
+            check(&retained);
+        }
+        assert!(retained.chunks.is_empty());
+    }
+}
+
 /// Calls of `scan` with `max` = 1 count the messages that a filter looks at.
 fn looked_at(retained: &Retained<Message>, filter: &str) -> usize {
     let mut cursor = Cursor::default();
@@ -178,7 +205,7 @@ fn the_longest_topics_and_filters() {
     assert_eq!(found(&retained, &format!("{}#", "+/".repeat(32_767))).len(), 2);
     assert_eq!(found(&retained, "#").len(), 3);
     for topic in &longest {
-        assert_eq!(retained.remove(topic).unwrap().topic, *topic);
+        assert_eq!(retained.remove(topic), Some(message(topic, 0)));
     }
     assert!(retained.is_empty());
 }
