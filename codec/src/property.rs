@@ -22,7 +22,12 @@ macro_rules! kind {
     (write byte, $s:ident, $v:ident) => { $s.put(&[*$v]) };
     (write two, $s:ident, $v:ident) => { $s.put(&$v.to_be_bytes()) };
     (write four, $s:ident, $v:ident) => { $s.put(&$v.to_be_bytes()) };
-    (write variable, $s:ident, $v:ident) => { write_variable_byte_integer($s, *$v) };
+    (write variable, $s:ident, $v:ident) => {
+        match *$v > crate::MAX_REMAINING_LENGTH {
+            true => Err(EncodeError::NumberTooLarge),
+            false => write_variable_byte_integer($s, *$v),
+        }
+    };
     (write string, $s:ident, $v:ident) => { put_binary($s, $v.as_bytes()) };
     (write binary, $s:ident, $v:ident) => { put_binary($s, $v) };
 }
@@ -196,6 +201,16 @@ impl<'a> Properties<'a> {
         }
     }
 
+    /// Writes the properties that `keep` chooses as they stand on the wire, in order, without the
+    /// length before them: what [`Properties::from_raw`] takes.
+    pub fn write_raw(
+        &self,
+        sink: &mut impl Sink,
+        keep: impl Fn(&Property<'_>) -> bool,
+    ) -> Result<(), EncodeError> {
+        self.iter().filter(|property| keep(property)).try_for_each(|p| p.write(sink))
+    }
+
     /// True where there is none.
     pub const fn is_empty(&self) -> bool {
         match self.0 {
@@ -301,6 +316,10 @@ impl<'a> Iterator for PropertiesIter<'a> {
         if self.raw.is_empty() {
             return None;
         }
-        Property::read(&mut self.raw).ok()
+        let property = Property::read(&mut self.raw).ok();
+        if property.is_none() {
+            self.raw.rest();
+        }
+        property
     }
 }

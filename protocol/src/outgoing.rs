@@ -124,6 +124,11 @@ impl<T> Outgoing<T> {
         true
     }
 
+    /// The delivery with this identifier.
+    pub fn get(&self, id: PacketId) -> Option<&InFlight<T>> {
+        self.ring.get(self.place(id))?.as_ref()
+    }
+
     /// What is in flight, oldest first: the order in which a resumed session repeats it
     /// `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
     pub fn iter(&self) -> impl Iterator<Item = (PacketId, &InFlight<T>)> {
@@ -157,9 +162,15 @@ impl<T> Outgoing<T> {
         }
     }
 
+    /// Where in the ring the identifier would be.
+    fn place(&self, id: PacketId) -> usize {
+        let (id, front) = (usize::from(id.get()), usize::from(self.front.get()));
+        if id >= front { id - front } else { id + 65_535 - front }
+    }
+
     fn slot(&mut self, id: PacketId) -> Option<&mut Option<InFlight<T>>> {
-        let (id, front) = (u32::from(id.get()), u32::from(self.front.get()));
-        self.ring.get_mut(((id + 65_535 - front) % 65_535) as usize)
+        let place = self.place(id);
+        self.ring.get_mut(place)
     }
 
     fn ended(&mut self) {

@@ -1,0 +1,109 @@
+//! A network connection: what does not outlive it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use whimbrel_codec::Version;
+use whimbrel_protocol::{IncomingAliases, OutgoingAlias, OutgoingAliases};
+use whimbrel_topics::Cursor;
+
+use crate::Millis;
+use crate::output::Output;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `tcp`, `websocket`, `unix`, ...
+    pub transport: &'static str,
+    /// None for a Unix socket.
+    pub address: Option<SocketAddr>,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing but CONNECT may come.
+    AwaitsConnect,
+    /// CONNECT was accepted.
+    Connected,
+    /// The runtime was told to close or move it; whatever comes is ignored.
+    Ended,
+}
+
+/// A network connection. Idle, it owns no buffer.
+pub(crate) struct Conn {
+    pub(crate) state: State,
+    pub(crate) version: Version,
+    /// Already in the list of those with something to send.
+    pub(crate) dirty: bool,
+    /// The client wants reason strings and user properties in every packet.
+    pub(crate) problem_information: bool,
+    pub(crate) keep_alive_s: u16,
+    /// Deliveries in flight at once: the client's receive maximum, or the broker's limit if lower.
+    pub(crate) receive_maximum: u16,
+    /// The client's; [`u32::MAX`] if it named none.
+    pub(crate) max_packet_size: u32,
+    /// Slot of its session, once connected.
+    pub(crate) session: u32,
+    /// When it was opened, or when the last packet came.
+    pub(crate) last_packet: Millis,
+    pub(crate) output: Output,
+    /// The beginning of a packet whose rest has not come.
+    pub(crate) tail: Vec<u8>,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few connections have.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) incoming_aliases: IncomingAliases,
+    pub(crate) outgoing_aliases: Option<OutgoingAliases>,
+    /// Retained messages that are still to be sent, a subscription after the other.
+    pub(crate) retained: VecDeque<RetainedScan>,
+}
+
+/// The retained messages for a new subscription.
+pub(crate) struct RetainedScan {
+    pub(crate) filter: Box<str>,
+    pub(crate) cursor: Cursor,
+    pub(crate) qos: u8,
+    pub(crate) id: u32,
+}
+
+/// No session has this slot.
+pub(crate) const NO_SESSION: u32 = u32::MAX;
+
+impl Conn {
+    pub(crate) fn new(now: Millis) -> Conn {
+        Conn {
+            state: State::AwaitsConnect,
+            version: Version::V3_1_1,
+            dirty: false,
+            problem_information: true,
+            keep_alive_s: 0,
+            receive_maximum: u16::MAX,
+            max_packet_size: u32::MAX,
+            session: NO_SESSION,
+            last_packet: now,
+            output: Output::default(),
+            tail: Vec::new(),
+            extra: None,
+        }
+    }
+
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(crate) fn sends_aliases(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.outgoing_aliases.is_some())
+    }
+
+    pub(crate) fn choose_alias(&mut self, topic: &str) -> OutgoingAlias {
+        match self.extra.as_mut().and_then(|extra| extra.outgoing_aliases.as_mut()) {
+            Some(aliases) => aliases.choose(topic),
+            None => OutgoingAlias::None,
+        }
+    }
+}

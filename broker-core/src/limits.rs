@@ -1,0 +1,78 @@
+//! Every limit of the core, in one place.
+
+/// What may be chosen; all of it is bounded. Lengths are in bytes, times in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A connection that has not sent a whole CONNECT by then is closed.
+    pub connect_timeout_s: u16,
+    /// Most bytes that a CONNECT packet may have.
+    pub max_connect_size_bytes: u32,
+    /// Most bytes that a packet from a client may have; told to 5.0 clients.
+    pub max_packet_size_bytes: u32,
+    /// Most connections of the whole broker; those beyond are refused with 0x89.
+    pub max_connections: u32,
+    /// QoS 2 messages that a client may have in flight towards the broker; told to 5.0 clients.
+    pub receive_maximum: u16,
+    /// Deliveries of QoS 1 and 2 that the broker has in flight to one client, whose own receive
+    /// maximum may be lower.
+    pub max_inflight: u16,
+    /// Topic aliases that a client may set; told to 5.0 clients. 0: none.
+    pub topic_alias_maximum: u16,
+    /// A longer keep alive (or none at all) is replaced by this one, which 5.0 clients are told.
+    /// 0: whatever the client wants.
+    pub max_keep_alive_s: u16,
+    /// A longer session expiry is cut to this. 0xFFFFFFFF: no limit.
+    pub max_session_expiry_s: u32,
+    /// Longest client identifier that is accepted.
+    pub max_client_id_bytes: u16,
+    /// Subscriptions that one session may have; those beyond are refused with 0x97.
+    pub max_subscriptions: u32,
+    /// Levels that a topic name or topic filter may have.
+    pub max_topic_levels: u16,
+    /// Messages of QoS 1 and 2 that wait for one session; those beyond are dropped and counted.
+    pub max_queued_messages: u32,
+    /// Bytes of messages that wait for one session.
+    pub max_queued_bytes: u64,
+    /// Bytes that wait to be sent on one connection. Beyond it QoS 0 is dropped and counted, QoS 1
+    /// and 2 wait in the queue.
+    pub max_output_bytes: u32,
+    /// Retained messages of the whole broker; those beyond are not retained.
+    pub max_retained_messages: u64,
+    /// Memory for messages and buffers of the whole broker. Beyond it new connections are refused,
+    /// QoS 0 to slow readers is dropped, nothing more is queued, and publishers are slowed.
+    pub memory_budget_bytes: u64,
+    /// What `$SYS` shows is published this often. 0: never.
+    pub sys_interval_s: u16,
+    /// Whether `$SYS/clients/<client id>/state` tells who is connected.
+    pub client_state_messages: bool,
+    /// The response information given to those who ask for it is this, `/` and the client id.
+    /// Empty: none.
+    pub response_information: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            connect_timeout_s: 10,
+            max_connect_size_bytes: 256 * 1024,
+            max_packet_size_bytes: 16 * 1024 * 1024,
+            max_connections: 10_000_000,
+            receive_maximum: 1024,
+            max_inflight: 1024,
+            topic_alias_maximum: 32,
+            max_keep_alive_s: 0,
+            max_session_expiry_s: u32::MAX,
+            max_client_id_bytes: 65_535,
+            max_subscriptions: 1_000_000,
+            max_topic_levels: 512,
+            max_queued_messages: 1_000_000,
+            max_queued_bytes: 1024 * 1024 * 1024,
+            max_output_bytes: 4 * 1024 * 1024,
+            max_retained_messages: 100_000_000,
+            memory_budget_bytes: 8 * 1024 * 1024 * 1024,
+            sys_interval_s: 10,
+            client_state_messages: false,
+            response_information: String::from("response"),
+        }
+    }
+}

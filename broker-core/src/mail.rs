@@ -1,0 +1,111 @@
+//! What one shard tells another: messages that the other's sessions want.
+
+use whimbrel_codec::QoS;
+
+use crate::Millis;
+use crate::message::{Message, Publication};
+use crate::output::BY_REFERENCE_BYTES;
+
+/// A batch of messages for one shard. Small ones are copied into one buffer, so a batch costs no
+/// allocation once its buffers have grown.
+#[derive(Default)]
+pub struct Mail {
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+}
+
+/// Kept buffers are not larger than this after a batch was read.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// For whom a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// All ordinary subscribers of the shard.
+    Subscribers,
+    /// One member of a shared-subscription group.
+    Member {
+        session: u32,
+        group: u32,
+        /// How often it was passed on already.
+        hops: u8,
+    },
+}
+
+struct Item {
+    expires: Millis,
+    /// Length of its bytes in the batch; 0 if the message stands beside.
+    topic_len: u16,
+    qos: QoS,
+    retain: bool,
+    properties_len: u32,
+    payload_len: u32,
+    to: To,
+    /// A large message.
+    message: Option<Message>,
+}
+
+impl Mail {
+    /// True if there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Memory of the messages in it, in bytes; large ones are shared and not counted.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.items.len() * size_of::<Item>()
+    }
+
+    /// Takes all that `other` has, behind what is here.
+    pub fn append(&mut self, other: &mut Mail) {
+        self.items.append(&mut other.items);
+        self.bytes.append(&mut other.bytes);
+    }
+
+    pub(crate) fn push(&mut self, to: To, retain: bool, p: &Publication<'_>) {
+        let mut item = Item {
+            expires: p.expires,
+            topic_len: p.topic.len() as u16,
+            qos: p.qos,
+            retain,
+            properties_len: p.properties.len() as u32,
+            payload_len: p.payload.len() as u32,
+            to,
+            message: None,
+        };
+        if p.payload.len() >= BY_REFERENCE_BYTES && p.kept().is_some() {
+            item.message = p.kept().cloned();
+        } else {
+            self.bytes.extend_from_slice(p.topic.as_bytes());
+            self.bytes.extend_from_slice(p.properties);
+            self.bytes.extend_from_slice(p.payload);
+        }
+        self.items.push(item);
+    }
+
+    /// Hands out each message in order and leaves the batch empty.
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(To, bool, &mut Publication<'_>)) {
+        let mut rest = self.bytes.as_slice();
+        for item in self.items.drain(..) {
+            if let Some(message) = &item.message {
+                each(item.to, item.retain, &mut message.publication());
+                continue;
+            }
+            let mut take = |len: usize| {
+                let (taken, left) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+                rest = left;
+                taken
+            };
+            let topic = take(usize::from(item.topic_len));
+            let properties = take(item.properties_len as usize);
+            let payload = take(item.payload_len as usize);
+            let topic = std::str::from_utf8(topic).unwrap_or_default();
+            let mut publication =
+                Publication::new(topic, properties, payload, item.qos, item.expires);
+            each(item.to, item.retain, &mut publication);
+        }
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT_BYTES {
+            *self = Mail::default();
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A session: what outlives a network connection (section 4.1).
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+use whimbrel_codec::{PacketId, QoS};
+use whimbrel_protocol::{IncomingIds, Outgoing};
+
+use crate::message::Message;
+use crate::{ConnId, Millis};
+
+/// A session. Without subscriptions and messages in flight it holds no memory beside its own.
+pub(crate) struct Session {
+    pub(crate) client_id: Box<str>,
+    /// Its network connection, if it has one.
+    pub(crate) conn: Option<ConnId>,
+    /// 0xFFFFFFFF: it never ends by itself.
+    pub(crate) expiry_s: u32,
+    /// When it ends, while it has no connection.
+    pub(crate) ends: Millis,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) outbound: Option<Box<Outbound>>,
+    /// QoS 2 messages of the client that it has not released.
+    pub(crate) incoming: Option<Box<IncomingIds>>,
+    pub(crate) will: Option<Box<Will>>,
+}
+
+/// The will message of a connection, or of one that was lost.
+pub(crate) struct Will {
+    pub(crate) message: Message,
+    pub(crate) retain: bool,
+    pub(crate) delay_s: u32,
+    /// Message expiry interval, which begins when the will is published.
+    pub(crate) expiry_s: Option<u32>,
+    /// When it is to be published; never while the connection stands.
+    pub(crate) due: Millis,
+}
+
+/// What goes to the client with QoS 1 and 2.
+#[derive(Default)]
+pub(crate) struct Outbound {
+    pub(crate) in_flight: Outgoing<Delivery>,
+    /// In flight since an earlier connection and not yet repeated on this one, because of the
+    /// client's receive maximum.
+    pub(crate) to_repeat: VecDeque<PacketId>,
+    pub(crate) queue: VecDeque<Delivery>,
+    pub(crate) queued_bytes: u64,
+}
+
+/// A message on its way to one session.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// None where the session ends with the connection: then nothing is ever repeated.
+    pub(crate) message: Option<Message>,
+    ids: Ids,
+    /// Key of the shared-subscription group through which it came; [`NO_GROUP`] for none.
+    pub(crate) group: u32,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+/// Most deliveries have one subscription identifier or none.
+#[derive(Debug)]
+enum Ids {
+    None,
+    One(u32),
+    Many(Box<Vec<u32>>),
+}
+
+/// A delivery that came through no group.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<Delivery>() <= 32);
+
+impl Delivery {
+    pub(crate) fn new(
+        message: Option<Message>,
+        qos: QoS,
+        retain: bool,
+        ids: &[u32],
+        group: u32,
+    ) -> Delivery {
+        let ids = match ids {
+            [] => Ids::None,
+            [id] => Ids::One(*id),
+            many => Ids::Many(Box::new(many.to_vec())),
+        };
+        Delivery { message, ids, group, qos, retain }
+    }
+
+    /// Subscription identifiers.
+    pub(crate) fn ids(&self) -> &[u32] {
+        match &self.ids {
+            Ids::None => &[],
+            Ids::One(id) => std::slice::from_ref(id),
+            Ids::Many(ids) => ids,
+        }
+    }
+
+    /// What it counts for in the limit on queued bytes.
+    pub(crate) fn len(&self) -> u64 {
+        size_of::<Delivery>() as u64 + self.message.as_ref().map_or(0, |m| m.len() as u64)
+    }
+}
+
+impl Outbound {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.in_flight() == 0 && self.queue.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, delivery: Delivery) {
+        self.queued_bytes += delivery.len();
+        self.queue.push_back(delivery);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queued_bytes -= delivery.len();
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        Some(delivery)
+    }
+}
+
+impl Session {
+    pub(crate) fn new(client_id: &str) -> Session {
+        Session {
+            client_id: client_id.into(),
+            conn: None,
+            expiry_s: 0,
+            ends: Millis::NEVER,
+            subscriptions: Subscriptions::default(),
+            outbound: None,
+            incoming: None,
+            will: None,
+        }
+    }
+
+    pub(crate) fn outbound(&mut self) -> &mut Outbound {
+        self.outbound.get_or_insert_default()
+    }
+
+    /// When its timer is next needed.
+    pub(crate) fn deadline(&self) -> Millis {
+        self.ends.min(self.will.as_ref().map_or(Millis::NEVER, |will| will.due))
+    }
+}
+
+/// A subscription as its session knows it; the options that routing needs stand in the routes.
+pub(crate) struct Subscription {
+    /// As the client sent it, `$share/...` included.
+    pub(crate) filter: Box<str>,
+    pub(crate) shared: bool,
+}
+
+/// The subscriptions of a session.
+pub(crate) enum Subscriptions {
+    Few(Vec<Subscription>),
+    Many(HashTable<Subscription>),
+}
+
+const FEW: usize = 8;
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Subscriptions::Few(Vec::new())
+    }
+}
+
+impl Subscriptions {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Subscriptions::Few(list) => list.len(),
+            Subscriptions::Many(table) => table.len(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        let (few, many) = match self {
+            Subscriptions::Few(list) => (Some(list.iter()), None),
+            Subscriptions::Many(table) => (None, Some(table.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
+    pub(crate) fn contains(&self, filter: &str, hash: impl Fn(&str) -> u64) -> bool {
+        match self {
+            Subscriptions::Few(list) => list.iter().any(|s| *s.filter == *filter),
+            Subscriptions::Many(table) => {
+                table.find(hash(filter), |s| *s.filter == *filter).is_some()
+            }
+        }
+    }
+
+    /// The caller has made sure that it is not there.
+    pub(crate) fn add(&mut self, subscription: Subscription, hash: impl Fn(&str) -> u64) {
+        if let Subscriptions::Few(list) = self {
+            if list.len() < FEW {
+                list.reserve_exact(1);
+                list.push(subscription);
+                return;
+            }
+            let mut table = HashTable::with_capacity(2 * FEW);
+            for s in list.drain(..) {
+                table.insert_unique(hash(&s.filter), s, |s| hash(&s.filter));
+            }
+            *self = Subscriptions::Many(table);
+        }
+        if let Subscriptions::Many(table) = self {
+            table.insert_unique(hash(&subscription.filter), subscription, |s| hash(&s.filter));
+        }
+    }
+
+    /// True if it was there.
+    pub(crate) fn remove(&mut self, filter: &str, hash: impl Fn(&str) -> u64) -> bool {
+        match self {
+            Subscriptions::Few(list) => {
+                let at = list.iter().position(|s| *s.filter == *filter);
+                at.map(|at| list.swap_remove(at)).is_some()
+            }
+            Subscriptions::Many(table) => {
+                match table.find_entry(hash(filter), |s| *s.filter == *filter) {
+                    Ok(entry) => {
+                        entry.remove();
+                        true
+                    }
+                    Err(_) => false,
+                }
+            }
+        }
+    }
+}

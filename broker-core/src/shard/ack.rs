@@ -1,0 +1,100 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7, flows of section 4.3).
+
+use whimbrel_codec::{Ack, Packet, PacketId, ReasonCode};
+
+use super::Shard;
+use crate::ConnId;
+
+impl Shard {
+    pub(super) fn puback(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some((slot, session)) = self.session_of(id) else { return };
+        let Some(outbound) = &mut session.outbound else { return };
+        if outbound.in_flight.puback(ack.packet_id).is_some() {
+            self.delivered(slot);
+        }
+    }
+
+    pub(super) fn pubrec(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some((slot, session)) = self.session_of(id) else { return };
+        let in_flight = session.outbound.as_mut().map(|outbound| &mut outbound.in_flight);
+        if ack.reason.is_error() {
+            // [MQTT-4.3.3-4] The client has refused the message: the flow ends here.
+            if in_flight.is_some_and(|f| f.pubrec_error(ack.packet_id).is_some()) {
+                self.delivered(slot);
+            }
+            return;
+        }
+        let known = in_flight.is_some_and(|f| f.pubrec(ack.packet_id).is_some());
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdNotFound };
+        self.answer(id, ack.packet_id, reason, Packet::PubRel);
+    }
+
+    pub(super) fn pubrel(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some((_, session)) = self.session_of(id) else { return };
+        let known =
+            session.incoming.as_mut().is_some_and(|incoming| incoming.release(ack.packet_id));
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdNotFound };
+        // [MQTT-4.3.3-11]
+        self.answer(id, ack.packet_id, reason, Packet::PubComp);
+    }
+
+    pub(super) fn pubcomp(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some((slot, session)) = self.session_of(id) else { return };
+        let Some(outbound) = &mut session.outbound else { return };
+        if outbound.in_flight.pubcomp(ack.packet_id) {
+            self.delivered(slot);
+        }
+    }
+
+    /// A delivery has ended: there is room for another.
+    #[inline]
+    fn delivered(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        let Some(outbound) = &session.outbound else { return };
+        if !outbound.to_repeat.is_empty() {
+            self.repeat(slot, 1);
+        } else if !outbound.queue.is_empty() {
+            self.pump(slot);
+        }
+    }
+
+    fn answer<'a>(
+        &mut self,
+        id: ConnId,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        packet: impl Fn(Ack<'a>) -> Packet<'a>,
+    ) {
+        self.reply_ack(id, &packet(Ack { reason, ..Ack::new(packet_id) }));
+    }
+
+    /// An acknowledgement without properties, which fits any client, is written straight away.
+    #[inline]
+    pub(super) fn reply_ack(&mut self, id: ConnId, packet: &Packet<'_>) {
+        let (first, ack) = match packet {
+            Packet::PubAck(ack) => (0x40, ack),
+            Packet::PubRec(ack) => (0x50, ack),
+            Packet::PubRel(ack) => (0x62, ack),
+            Packet::PubComp(ack) => (0x70, ack),
+            _ => return self.reply(id, packet),
+        };
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        if !ack.properties.is_empty() {
+            return self.reply(id, packet);
+        }
+        let buf = conn.output.buf(&mut self.pool);
+        let [high, low] = ack.packet_id.get().to_be_bytes();
+        let n = if ack.reason == ReasonCode::Success || !conn.version.is_v5() {
+            buf.extend_from_slice(&[first, 2, high, low]);
+            4
+        } else {
+            buf.extend_from_slice(&[first, 3, high, low, ack.reason as u8]);
+            5
+        };
+        conn.output.appended(n);
+        self.buffered += n;
+        if !std::mem::replace(&mut conn.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+}

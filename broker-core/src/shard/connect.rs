@@ -1,0 +1,425 @@
+//! CONNECT (section 3.1): who may come in, takeover, resume.
+
+use whimbrel_auth::{Credentials, Verdict};
+use whimbrel_codec::{
+    ConnAck, Connect, DecodeError, Packet, Properties, Property, ReasonCode, Version,
+};
+use whimbrel_protocol::{InFlight, OutgoingAliases};
+use whimbrel_topics::validate_topic_name;
+
+use super::{Flow, Shard};
+use crate::conn::State;
+use crate::event::{Event, Why};
+use crate::message::Publication;
+use crate::session::{Session, Will};
+use crate::stats::Count;
+use crate::{ConnId, Millis, ShardId};
+
+/// Why a CONNECT is refused.
+struct Refusal {
+    reason: ReasonCode,
+    what: &'static str,
+}
+
+const fn refusal(reason: ReasonCode, what: &'static str) -> Refusal {
+    Refusal { reason, what }
+}
+
+/// What the properties of a CONNECT ask for.
+struct Wishes<'a> {
+    session_expiry_s: u32,
+    receive_maximum: u16,
+    max_packet_size: u32,
+    topic_alias_maximum: u16,
+    response_information: bool,
+    problem_information: bool,
+    method: Option<&'a str>,
+    data: Option<&'a [u8]>,
+}
+
+impl Shard {
+    pub(super) fn connect(&mut self, id: ConnId, connect: &Connect<'_>) -> Flow {
+        let wishes = Wishes::of(connect);
+        if let Err(refusal) = self.check_connect(connect) {
+            self.refuse(id, connect, &refusal);
+            return Flow::Ended;
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let home = self.shared.home(client_id);
+        if home != self.id.0 {
+            if let Some(conn) = self.conn(id) {
+                conn.state = State::Ended;
+            }
+            return Flow::Move(ShardId(home));
+        }
+        let credentials = Credentials {
+            client_id,
+            user_name: connect.user_name,
+            password: connect.password,
+            method: wishes.method,
+            data: wishes.data,
+        };
+        if let Some(refusal) = refused(self.shared.authenticator.connect(&credentials)) {
+            self.refuse(id, connect, &refusal);
+            return Flow::Ended;
+        }
+        let (slot, session_present) = self.open_session(id, client_id, connect, &wishes);
+        self.open_conn(id, slot, connect, &wishes);
+        self.accept(id, connect, &wishes, assigned.as_deref(), session_present);
+        self.log_connected(id, slot, connect, session_present);
+        if session_present {
+            self.resume(id, slot);
+        }
+        Flow::Continue
+    }
+
+    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
+        if self.shutting_down {
+            return Err(refusal(ReasonCode::ServerShuttingDown, "the broker shuts down"));
+        }
+        let connections = self.shared.stats.get(Count::Connections);
+        if connections >= self.config.max_connections.into() {
+            return Err(refusal(ReasonCode::ServerBusy, "the broker has its most connections"));
+        }
+        if self.pressure {
+            return Err(refusal(ReasonCode::ServerBusy, "the broker is short of memory"));
+        }
+        // [MQTT-3.1.3-8] of 3.1.1; in 3.1 a client identifier is never empty.
+        let may_be_empty = match connect.version {
+            Version::V3_1 => false,
+            Version::V3_1_1 => connect.clean_start,
+            Version::V5 => true,
+        };
+        if connect.client_id.is_empty() && !may_be_empty {
+            return Err(refusal(ReasonCode::ClientIdNotValid, "an empty client identifier"));
+        }
+        if connect.client_id.len() > self.config.max_client_id_bytes.into() {
+            return Err(refusal(ReasonCode::ClientIdNotValid, "the client identifier is too long"));
+        }
+        check_will(connect)
+    }
+
+    /// An identifier of this shard, so that the connection need not move.
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            let id = format!("whimbrel-{:016x}", self.next_random());
+            if self.shared.home(&id) == self.id.0 && self.find_session(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// The client's session, kept or made, and whether it was there [MQTT-3.1.2-4] to
+    /// [MQTT-3.1.2-6].
+    fn open_session(
+        &mut self,
+        id: ConnId,
+        client_id: &str,
+        connect: &Connect<'_>,
+        wishes: &Wishes<'_>,
+    ) -> (u32, bool) {
+        if let Some(slot) = self.find_session(client_id)
+            && let Some(old) = self.sessions.get(slot as usize).and_then(|s| s.conn)
+        {
+            // [MQTT-3.1.4-3]
+            self.disconnect(old, ReasonCode::SessionTakenOver, "another connection of this client");
+        }
+        // Taking over may have ended the session.
+        let mut existing = self.find_session(client_id);
+        if connect.clean_start
+            && let Some(slot) = existing.take()
+        {
+            self.end_session(slot);
+        }
+        let slot = match existing {
+            Some(slot) => slot,
+            None => self.insert_session(client_id),
+        };
+        let will = self.will(connect);
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.conn = Some(id);
+            session.expiry_s = wishes.session_expiry_s.min(self.config.max_session_expiry_s);
+            session.ends = Millis::NEVER;
+            // [MQTT-3.1.3-9] A will that still waited is not published.
+            session.will = will;
+        }
+        (slot, existing.is_some())
+    }
+
+    fn insert_session(&mut self, client_id: &str) -> u32 {
+        let slot = self.sessions.insert(Session::new(client_id)) as u32;
+        let routes = &self.shared.routes;
+        let sessions = &self.sessions;
+        self.by_client.insert_unique(routes.topic_hash(client_id), slot, |&other| {
+            sessions.get(other as usize).map_or(0, |s| routes.topic_hash(&s.client_id))
+        });
+        self.count(Count::Sessions, 1);
+        slot
+    }
+
+    fn will(&mut self, connect: &Connect<'_>) -> Option<Box<Will>> {
+        let will = connect.will.as_ref()?;
+        let mut delay_s = 0;
+        let mut expiry_s = None;
+        for property in will.properties {
+            match property {
+                Property::WillDelayIntervalS(s) => delay_s = s,
+                Property::MessageExpiryIntervalS(s) => expiry_s = Some(s),
+                _ => {}
+            }
+        }
+        let mut forwarded = Vec::new();
+        super::publish::forwardable(&will.properties, &mut forwarded);
+        let mut p = Publication::new(will.topic, &forwarded, will.payload, will.qos, Millis::NEVER);
+        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        Some(Box::new(Will { message, retain: will.retain, delay_s, expiry_s, due: Millis::NEVER }))
+    }
+
+    fn open_conn(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>, wishes: &Wishes<'_>) {
+        let max = self.config.max_keep_alive_s;
+        let keep_alive_s = match connect.keep_alive_s {
+            0 => max,
+            wanted if max > 0 => wanted.min(max),
+            wanted => wanted,
+        };
+        let max_inflight = self.config.max_inflight;
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        conn.state = State::Connected;
+        conn.version = connect.version;
+        conn.session = slot;
+        conn.keep_alive_s = keep_alive_s;
+        conn.receive_maximum = wishes.receive_maximum.min(max_inflight);
+        conn.max_packet_size = wishes.max_packet_size;
+        conn.problem_information = wishes.problem_information;
+        if wishes.topic_alias_maximum > 0 {
+            let aliases = OutgoingAliases::new(wishes.topic_alias_maximum);
+            conn.extra().outgoing_aliases = Some(aliases);
+        }
+        if let Some(at) = whimbrel_protocol::keep_alive_deadline_ms(now.0, keep_alive_s) {
+            self.conn_timers.arm(id.0, Millis(at));
+        }
+        self.count(Count::Connections, 1);
+        self.count(Count::ConnectsAccepted, 1);
+    }
+
+    /// Sends CONNACK `[MQTT-3.2.0-1]`.
+    fn accept(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        wishes: &Wishes<'_>,
+        assigned: Option<&str>,
+        session_present: bool,
+    ) {
+        let config = self.config.clone();
+        let mut list = Vec::new();
+        let response;
+        if connect.version.is_v5() {
+            // [MQTT-3.2.2-16]
+            list.extend(assigned.map(Property::AssignedClientIdentifier));
+            if wishes.session_expiry_s > config.max_session_expiry_s {
+                list.push(Property::SessionExpiryIntervalS(config.max_session_expiry_s));
+            }
+            if config.receive_maximum < u16::MAX {
+                list.push(Property::ReceiveMaximum(config.receive_maximum));
+            }
+            list.push(Property::MaximumPacketSizeBytes(config.max_packet_size_bytes));
+            if config.topic_alias_maximum > 0 {
+                list.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
+            }
+            let keep_alive_s = self.conn(id).map_or(0, |conn| conn.keep_alive_s);
+            if keep_alive_s != connect.keep_alive_s {
+                list.push(Property::ServerKeepAliveS(keep_alive_s));
+            }
+            if wishes.response_information && !config.response_information.is_empty() {
+                let client_id = assigned.unwrap_or(connect.client_id);
+                response = format!("{}/{client_id}", config.response_information);
+                list.push(Property::ResponseInformation(&response));
+            }
+        }
+        let properties = Properties::new(&list);
+        let reason = ReasonCode::Success;
+        self.reply(id, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
+    }
+
+    fn log_connected(
+        &mut self,
+        id: ConnId,
+        slot: u32,
+        connect: &Connect<'_>,
+        session_present: bool,
+    ) {
+        let keep_alive_s = self.conn(id).map_or(0, |conn| conn.keep_alive_s);
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        let client_id = session.client_id.clone();
+        self.set_groups_connected(slot, true);
+        self.client_state(&client_id, true);
+        self.event(Event::Connected {
+            conn: id,
+            client_id,
+            version: connect.version,
+            clean_start: connect.clean_start,
+            session_present,
+            keep_alive_s,
+        });
+    }
+
+    /// Repeats what was in flight [MQTT-4.4.0-1], then goes on with what waits.
+    fn resume(&mut self, id: ConnId, slot: u32) {
+        let receive_maximum = self.conn(id).map_or(0, |conn| conn.receive_maximum);
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if let Some(outbound) = &mut session.outbound {
+            outbound.to_repeat = outbound.in_flight.iter().map(|(id, _)| id).collect();
+        }
+        self.repeat(slot, receive_maximum.into());
+        self.pump(slot);
+    }
+
+    /// Repeats at most `most` of the deliveries that an earlier connection left in flight.
+    pub(super) fn repeat(&mut self, slot: u32, most: usize) {
+        for _ in 0..most {
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let (Some(id), Some(outbound)) = (session.conn, &mut session.outbound) else { return };
+            let Some(packet_id) = outbound.to_repeat.pop_front() else {
+                outbound.to_repeat.shrink_to_fit();
+                return;
+            };
+            let released = match outbound.in_flight.get(packet_id) {
+                Some(InFlight::Released) => true,
+                Some(InFlight::Published(_) | InFlight::PublishedOnce(_)) => false,
+                None => continue,
+            };
+            if released {
+                self.reply(id, &Packet::PubRel(whimbrel_codec::Ack::new(packet_id)));
+            } else {
+                self.send_in_flight(slot, packet_id, true);
+            }
+        }
+    }
+
+    // ---- refusing
+
+    fn refuse(&mut self, id: ConnId, connect: &Connect<'_>, refusal: &Refusal) {
+        if let Some(conn) = self.conn(id) {
+            conn.version = connect.version;
+        }
+        self.send_refusal(id, refusal.reason, refusal.what);
+        self.refused(id, Some(connect.client_id.into()), refusal.reason, refusal.what);
+    }
+
+    /// What should be a CONNECT is none. Its version, as far as can be seen, decides how that is
+    /// told (section 3.1.4).
+    pub(super) fn refuse_bytes(&mut self, id: ConnId, bytes: &[u8], error: DecodeError) {
+        let level = connect_level(bytes);
+        let unsupported = error.reason == ReasonCode::UnsupportedProtocolVersion;
+        let v5 = level.is_some_and(|level| level >= 5);
+        if let Some(conn) = self.conn(id) {
+            conn.version = if v5 { Version::V5 } else { Version::V3_1_1 };
+        }
+        if v5 || unsupported {
+            self.send_refusal(id, error.reason, error.what);
+        }
+        self.refused(id, None, error.reason, error.what);
+    }
+
+    /// Without a CONNECT there is no answer, not even a refusal.
+    pub(super) fn refuse_silently(
+        &mut self,
+        id: ConnId,
+        client_id: Option<Box<str>>,
+        error: DecodeError,
+    ) {
+        self.refused(id, client_id, error.reason, error.what);
+    }
+
+    fn send_refusal(&mut self, id: ConnId, reason: ReasonCode, what: &'static str) {
+        let text = [Property::ReasonString(what)];
+        let properties = Properties::new(&text);
+        // [MQTT-3.2.2-6]
+        self.reply(id, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+    }
+
+    fn refused(
+        &mut self,
+        id: ConnId,
+        client_id: Option<Box<str>>,
+        reason: ReasonCode,
+        what: &'static str,
+    ) {
+        self.count(Count::ConnectsRefused, 1);
+        self.event(Event::Refused { conn: id, client_id, reason, what });
+        self.end_conn(id, Why::Broker(reason, what), Some(true));
+    }
+}
+
+impl<'a> Wishes<'a> {
+    fn of(connect: &Connect<'a>) -> Wishes<'a> {
+        let v5 = connect.version.is_v5();
+        let mut wishes = Wishes {
+            session_expiry_s: if v5 || connect.clean_start { 0 } else { u32::MAX },
+            receive_maximum: u16::MAX,
+            max_packet_size: u32::MAX,
+            topic_alias_maximum: 0,
+            response_information: false,
+            problem_information: true,
+            method: None,
+            data: None,
+        };
+        for property in connect.properties {
+            match property {
+                Property::SessionExpiryIntervalS(s) => wishes.session_expiry_s = s,
+                Property::ReceiveMaximum(n) => wishes.receive_maximum = n,
+                Property::MaximumPacketSizeBytes(n) => wishes.max_packet_size = n,
+                Property::TopicAliasMaximum(n) => wishes.topic_alias_maximum = n,
+                Property::RequestResponseInformation(n) => wishes.response_information = n == 1,
+                Property::RequestProblemInformation(n) => wishes.problem_information = n == 1,
+                Property::AuthenticationMethod(method) => wishes.method = Some(method),
+                Property::AuthenticationData(data) => wishes.data = Some(data),
+                _ => {}
+            }
+        }
+        wishes
+    }
+}
+
+fn refused(verdict: Verdict) -> Option<Refusal> {
+    match verdict {
+        Verdict::Accepted => None,
+        Verdict::UnknownMethod => Some(refusal(
+            ReasonCode::BadAuthenticationMethod,
+            "the authentication method is not known here",
+        )),
+        Verdict::BadUserNameOrPassword => {
+            Some(refusal(ReasonCode::BadUserNameOrPassword, "bad user name or password"))
+        }
+        Verdict::NotAuthorized => Some(refusal(ReasonCode::NotAuthorized, "not authorized")),
+    }
+}
+
+fn check_will(connect: &Connect<'_>) -> Result<(), Refusal> {
+    let Some(will) = &connect.will else { return Ok(()) };
+    if validate_topic_name(will.topic).is_err() {
+        return Err(refusal(ReasonCode::TopicNameInvalid, "the will's topic is no topic name"));
+    }
+    if super::sys::is_sys(will.topic) {
+        return Err(refusal(ReasonCode::NotAuthorized, "$SYS topics are the broker's"));
+    }
+    let utf8 = will.properties.iter().any(|p| p == Property::PayloadFormatIndicator(1));
+    if utf8 && std::str::from_utf8(will.payload).is_err() {
+        return Err(refusal(ReasonCode::PayloadFormatInvalid, "the will's payload is not UTF-8"));
+    }
+    Ok(())
+}
+
+/// The protocol level of what begins like a CONNECT.
+fn connect_level(bytes: &[u8]) -> Option<u8> {
+    if bytes.first()? >> 4 != 1 {
+        return None;
+    }
+    let header = bytes.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0)? + 2;
+    let body = bytes.get(header..)?;
+    let name = usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
+    (body.get(2..2 + name)? == b"MQTT").then(|| body.get(2 + name).copied())?
+}

@@ -1,0 +1,365 @@
+//! An incoming PUBLISH (section 3.3), and the way of a message to all who want it.
+
+use whimbrel_codec::{
+    Ack, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version,
+};
+use whimbrel_protocol::AliasError;
+use whimbrel_topics::{GroupMember, GroupRoute, SessionRef};
+
+use super::{Shard, sys};
+use crate::conn::NO_SESSION;
+use crate::encode::keep_if_large;
+use crate::mail::To;
+use crate::message::Publication;
+use crate::session::NO_GROUP;
+use crate::stats::Count;
+use crate::{ConnId, Millis};
+
+/// What became of a message on its way.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Routed {
+    /// Somebody is subscribed.
+    pub(super) matched: bool,
+    /// A queue had no room for it.
+    pub(super) refused: bool,
+}
+
+/// A member that is lost just when a message comes for it passes it on this often at most.
+const MAX_HOPS: u8 = 4;
+
+impl Shard {
+    #[inline]
+    pub(super) fn publish_packet(&mut self, id: ConnId, publish: &Publish<'_>) {
+        self.count(Count::PublishesReceived, 1);
+        if publish.properties.is_empty() {
+            return self.accept_publish(id, publish, publish.topic, &[], Millis::NEVER);
+        }
+        self.publish_with_properties(id, publish);
+    }
+
+    fn publish_with_properties(&mut self, id: ConnId, publish: &Publish<'_>) {
+        let mut alias = None;
+        let mut expires = Millis::NEVER;
+        for property in publish.properties {
+            match property {
+                Property::TopicAlias(n) => alias = Some(n),
+                Property::MessageExpiryIntervalS(s) => expires = self.now.plus_s(s),
+                // [MQTT-3.3.4-6]
+                Property::SubscriptionIdentifier(_) => {
+                    let what = "a client sent a subscription identifier in PUBLISH";
+                    return self.disconnect(id, ReasonCode::ProtocolError, what);
+                }
+                Property::PayloadFormatIndicator(1)
+                    if std::str::from_utf8(publish.payload).is_err() =>
+                {
+                    return self.refuse_publish(
+                        id,
+                        publish,
+                        ReasonCode::PayloadFormatInvalid,
+                        "the payload is not UTF-8",
+                    );
+                }
+                _ => {}
+            }
+        }
+        let mut forwarded = std::mem::take(&mut self.forwarded);
+        forwarded.clear();
+        forwardable(&publish.properties, &mut forwarded);
+        match alias {
+            None => self.accept_publish(id, publish, publish.topic, &forwarded, expires),
+            Some(alias) => match self.resolve_alias(id, alias, publish.topic) {
+                Ok(topic) => self.accept_publish(id, publish, &topic, &forwarded, expires),
+                Err(AliasError::Invalid) => self.disconnect(
+                    id,
+                    ReasonCode::TopicAliasInvalid,
+                    "the topic alias is above the maximum",
+                ),
+                Err(AliasError::Unknown) => {
+                    self.disconnect(id, ReasonCode::ProtocolError, "an unknown topic alias");
+                }
+            },
+        }
+        self.forwarded = forwarded;
+    }
+
+    fn resolve_alias(
+        &mut self,
+        id: ConnId,
+        alias: u16,
+        topic: &str,
+    ) -> Result<Box<str>, AliasError> {
+        let maximum = self.config.topic_alias_maximum;
+        let Some(conn) = self.conn(id) else { return Err(AliasError::Unknown) };
+        conn.extra().incoming_aliases.resolve(alias, maximum, topic).map(Box::from)
+    }
+
+    /// The packet is understood: the flow of its QoS (section 4.3), then its way to subscribers.
+    fn accept_publish(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        topic: &str,
+        properties: &[u8],
+        expires: Millis,
+    ) {
+        if let Err((reason, what)) = self.check_topic(topic) {
+            return self.refuse_publish(id, publish, reason, what);
+        }
+        let Some(from) = self.conns.get(id.0 as usize).map(|conn| conn.session) else { return };
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(packet_id) = publish.packet_id
+            && !self.receive_once(id, from, packet_id)
+        {
+            return;
+        }
+        let mut p = Publication::new(topic, properties, publish.payload, publish.qos, expires);
+        let routed = self.publish(from, publish.retain, &mut p);
+        if publish.qos == QoS::AtMostOnce {
+            return;
+        }
+        let reason = match routed {
+            Routed { refused: true, .. } if self.is_v5(id) => ReasonCode::QuotaExceeded,
+            Routed { matched: false, .. } if self.is_v5(id) => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        };
+        self.acknowledge(id, from, publish, reason, Properties::NONE);
+        if self.pressure {
+            self.pause(id);
+        }
+    }
+
+    /// Method A of section 4.3.3. False if the message has come before or may not come: it is
+    /// answered already and goes no further.
+    fn receive_once(&mut self, id: ConnId, from: u32, packet_id: PacketId) -> bool {
+        let receive_maximum = self.config.receive_maximum;
+        let v5 = self.is_v5(id);
+        let Some(session) = self.sessions.get_mut(from as usize) else { return false };
+        let incoming = session.incoming.get_or_insert_default();
+        if incoming.contains(packet_id) {
+            // [MQTT-4.3.3-10]
+            self.reply(id, &Packet::PubRec(Ack::new(packet_id)));
+            return false;
+        }
+        // [MQTT-3.3.4-7]
+        if v5 && incoming.len() >= receive_maximum.into() {
+            let what = "more QoS 2 messages in flight than the receive maximum";
+            self.disconnect(id, ReasonCode::ReceiveMaximumExceeded, what);
+            return false;
+        }
+        incoming.receive(packet_id)
+    }
+
+    /// PUBACK or PUBREC `[MQTT-4.3.2-4]`, `[MQTT-4.3.3-8]`. An error ends a QoS 2 flow.
+    fn acknowledge(
+        &mut self,
+        id: ConnId,
+        from: u32,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+    ) {
+        let Some(packet_id) = publish.packet_id else { return };
+        let ack = Ack { packet_id, reason, properties };
+        if publish.qos == QoS::AtLeastOnce {
+            return self.reply_ack(id, &Packet::PubAck(ack));
+        }
+        if reason.is_error()
+            && let Some(session) = self.sessions.get_mut(from as usize)
+            && let Some(incoming) = &mut session.incoming
+        {
+            incoming.release(packet_id);
+        }
+        self.reply_ack(id, &Packet::PubRec(ack));
+    }
+
+    /// A message that is not taken: told where the protocol can tell it, else dropped in silence
+    /// (3.1.1 has only success).
+    fn refuse_publish(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        what: &'static str,
+    ) {
+        self.count(Count::Dropped, 1);
+        let text = [Property::ReasonString(what)];
+        let properties = self.reason_string(id, &text);
+        let from = self.conn(id).map_or(NO_SESSION, |conn| conn.session);
+        if publish.qos == QoS::AtMostOnce {
+            // Section 3.3.2.3.2 and 4.13: with QoS 0 there is no packet to say it in.
+            if reason != ReasonCode::NotAuthorized && self.is_v5(id) {
+                self.disconnect(id, reason, what);
+            }
+            return;
+        }
+        self.acknowledge(id, from, publish, reason, properties);
+    }
+
+    fn check_topic(&self, topic: &str) -> Result<(), (ReasonCode, &'static str)> {
+        if sys::is_sys(topic) {
+            return Err((ReasonCode::NotAuthorized, "$SYS topics are the broker's"));
+        }
+        // Few topics are long enough for their levels to be worth counting.
+        let most = usize::from(self.config.max_topic_levels);
+        if topic.len() >= most && topic.bytes().filter(|&b| b == b'/').count() >= most {
+            return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
+        }
+        Ok(())
+    }
+
+    fn is_v5(&self, id: ConnId) -> bool {
+        self.conns.get(id.0 as usize).is_some_and(|conn| conn.version == Version::V5)
+    }
+
+    // ---- the way to the subscribers
+
+    /// Retains the message if it is to be, and delivers it to all who are subscribed. `from` is
+    /// the publisher's session.
+    pub(super) fn publish(&mut self, from: u32, retain: bool, p: &mut Publication<'_>) -> Routed {
+        // Before the routes are read: a subscriber that comes in between finds one of the two.
+        if retain {
+            self.retain(p);
+        }
+        self.encoder.next_publication();
+        let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
+        let route = &entry.route;
+        let mut routed = Routed { matched: !route.is_empty(), refused: false };
+        let receivers = route.local.len() + usize::from(!route.remote.is_empty());
+        keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
+        for subscriber in &route.local {
+            if !subscriber.receives(subscriber.session == from) {
+                continue;
+            }
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            let retain = retain && subscriber.retain_as_published();
+            let qos = p.qos.min(QoS::from_u8(subscriber.qos()).unwrap_or_default());
+            let ids = route.ids_of(subscriber);
+            routed.refused |= !self.deliver(subscriber.session, qos, retain, ids, NO_GROUP, p);
+        }
+        if !route.remote.is_empty() {
+            for shard in route.remote.iter() {
+                if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
+                    mail.push(To::Subscribers, retain, p);
+                }
+            }
+        }
+        for group in &route.groups {
+            routed.refused |= !self.share(group, retain, p);
+        }
+        self.cache.put(entry);
+        routed
+    }
+
+    /// A message from another shard.
+    pub(super) fn receive(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {
+        self.encoder.next_publication();
+        match to {
+            To::Subscribers => {
+                let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
+                let receivers = entry.route.local.len();
+                keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
+                for subscriber in &entry.route.local {
+                    if !subscriber.receives(false) {
+                        continue;
+                    }
+                    let retain = retain && subscriber.retain_as_published();
+                    let qos = p.qos.min(QoS::from_u8(subscriber.qos()).unwrap_or_default());
+                    let ids = entry.route.ids_of(subscriber);
+                    self.deliver(subscriber.session, qos, retain, ids, NO_GROUP, p);
+                }
+                self.cache.put(entry);
+            }
+            To::Member { session, group, hops } => {
+                self.receive_shared(session, group, hops, retain, p)
+            }
+        }
+    }
+
+    /// Gives the message to one member of the group. False if its queue had no room.
+    fn share(&mut self, group: &GroupRoute, retain: bool, p: &mut Publication<'_>) -> bool {
+        match group.choose() {
+            Some(member) => self.deliver_to_member(&member, group.key(), 0, retain, p),
+            None => true,
+        }
+    }
+
+    /// Passes a message of a lost member on. False if there is nobody to pass it to.
+    pub(super) fn share_except(
+        &mut self,
+        not: SessionRef,
+        key: u32,
+        hops: u8,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) -> bool {
+        let group = self.shared.routes.group(key);
+        let Some(member) = group.and_then(|group| group.choose_except(not)) else { return false };
+        self.deliver_to_member(&member, key, hops, retain, p)
+    }
+
+    fn deliver_to_member(
+        &mut self,
+        member: &GroupMember,
+        group: u32,
+        hops: u8,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) -> bool {
+        let SessionRef { shard, session } = member.who;
+        if shard != self.id.0 {
+            if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
+                mail.push(To::Member { session, group, hops }, retain, p);
+            }
+            return true;
+        }
+        let options = member.options;
+        let qos = p.qos.min(QoS::from_u8(options.qos).unwrap_or_default());
+        let retain = retain && options.retain_as_published;
+        let ids = std::slice::from_ref(&options.id);
+        let ids = if options.id == 0 { &[] } else { ids };
+        self.deliver(session, qos, retain, ids, group, p)
+    }
+
+    fn receive_shared(
+        &mut self,
+        session: u32,
+        group: u32,
+        hops: u8,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) {
+        let who = SessionRef { shard: self.id.0, session };
+        let route = self.shared.routes.group(group);
+        // Meanwhile it may have left the group, and its slot may be another session's.
+        let member = route.and_then(|route| route.member(who));
+        let connected = self.is_connected(session);
+        if !connected && hops < MAX_HOPS && self.share_except(who, group, hops + 1, retain, p) {
+            return;
+        }
+        match member {
+            Some(member) => {
+                self.deliver_to_member(&member, group, hops, retain, p);
+            }
+            None if hops < MAX_HOPS => {
+                self.share_except(who, group, hops + 1, retain, p);
+            }
+            None => self.count(Count::Dropped, 1),
+        }
+    }
+}
+
+/// The properties of a PUBLISH or will that go on to subscribers as they came, in their order
+/// `[MQTT-3.3.2-17]`, `[MQTT-3.3.2-18]`, as on the wire.
+pub(super) fn forwardable(properties: &Properties<'_>, out: &mut Vec<u8>) {
+    let kept = properties.write_raw(out, |property| {
+        !matches!(
+            property,
+            Property::TopicAlias(_)
+                | Property::MessageExpiryIntervalS(_)
+                | Property::SubscriptionIdentifier(_)
+                | Property::WillDelayIntervalS(_)
+        )
+    });
+    // They came as properties, so they can be written as properties.
+    debug_assert!(kept.is_ok());
+}

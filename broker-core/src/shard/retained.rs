@@ -1,0 +1,152 @@
+//! Retained messages (section 3.3.1.3).
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+use std::sync::PoisonError;
+
+use whimbrel_codec::QoS;
+use whimbrel_topics::{Cursor, HasTopic};
+
+use super::Shard;
+use crate::conn::{RetainedScan, State};
+use crate::message::{Message, Publication};
+use crate::session::NO_GROUP;
+use crate::stats::Count;
+use crate::{ConnId, Millis};
+
+/// Messages looked up under one hold of the lock.
+const PER_LOOK: usize = 64;
+
+impl RetainedScan {
+    pub(crate) fn new(filter: &str, qos: QoS, id: u32) -> RetainedScan {
+        RetainedScan { filter: filter.into(), cursor: Cursor::default(), qos: qos as u8, id }
+    }
+}
+
+/// A retained message with an end.
+pub(super) struct Expiry(Message);
+
+impl Expiry {
+    pub(super) fn when(&self) -> Millis {
+        self.0.expires()
+    }
+}
+
+/// The earliest first, in a heap whose top is the greatest.
+impl Ord for Expiry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.when().cmp(&self.when())
+    }
+}
+
+impl PartialOrd for Expiry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Expiry {
+    fn eq(&self, other: &Self) -> bool {
+        self.when() == other.when()
+    }
+}
+
+impl Eq for Expiry {}
+
+impl Shard {
+    /// Keeps the message as its topic's retained one `[MQTT-3.3.1-5]`, or removes that one if the
+    /// payload is empty `[MQTT-3.3.1-6]`, `[MQTT-3.3.1-7]`.
+    pub(super) fn retain(&mut self, p: &mut Publication<'_>) {
+        let shared = self.shared.clone();
+        if p.payload.is_empty() {
+            let removed = {
+                let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
+                retained.remove(p.topic)
+            };
+            drop(removed);
+            return;
+        }
+        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        if message.expires() != Millis::NEVER {
+            self.retained_expiry.push(Expiry(message.clone()));
+        }
+        let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
+        if retained.len() as u64 >= self.config.max_retained_messages
+            && retained.get(p.topic).is_none()
+        {
+            drop(retained);
+            self.count(Count::Dropped, 1);
+            return;
+        }
+        let replaced = retained.insert(message);
+        drop(retained);
+        drop(replaced);
+    }
+
+    /// Sends retained messages to new subscriptions as far as the output allows; goes on when it
+    /// has drained.
+    pub(super) fn send_retained(&mut self, id: ConnId) {
+        loop {
+            let low_water = self.low_water();
+            let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+            let Some(extra) = &mut conn.extra else { return };
+            let Some(scan) = extra.retained.front_mut() else { return };
+            let slot = conn.session;
+            let queued = match self.sessions.get(slot as usize).and_then(|s| s.outbound.as_ref()) {
+                Some(outbound) => outbound.queue.len(),
+                None => 0,
+            };
+            if conn.state != State::Connected || conn.output.len() >= low_water || queued > PER_LOOK
+            {
+                return;
+            }
+            let mut found = std::mem::take(&mut self.found);
+            {
+                let shared = &self.shared.retained;
+                let retained = shared.read().unwrap_or_else(PoisonError::into_inner);
+                retained.scan(
+                    &scan.filter,
+                    &mut scan.cursor,
+                    PER_LOOK,
+                    &mut |message: &Message| {
+                        found.push(message.clone());
+                        ControlFlow::Continue(())
+                    },
+                );
+            }
+            let (qos, subscription_id, done) = (scan.qos, scan.id, scan.cursor.is_done());
+            if done {
+                extra.retained.pop_front();
+            }
+            for message in found.drain(..) {
+                self.deliver_retained(slot, qos, subscription_id, &message);
+            }
+            self.found = found;
+        }
+    }
+
+    fn deliver_retained(&mut self, slot: u32, qos: u8, id: u32, message: &Message) {
+        if message.expires() <= self.now {
+            return;
+        }
+        let mut p = message.publication();
+        let qos = p.qos.min(QoS::from_u8(qos).unwrap_or_default());
+        let ids = std::slice::from_ref(&id);
+        self.encoder.next_publication();
+        // [MQTT-3.3.1-8]
+        self.deliver(slot, qos, true, if id == 0 { &[] } else { ids }, NO_GROUP, &mut p);
+    }
+
+    /// Removes retained messages whose time is over.
+    pub(super) fn expire_retained(&mut self) {
+        while self.retained_expiry.peek().is_some_and(|expiry| expiry.when() <= self.now) {
+            let Some(Expiry(message)) = self.retained_expiry.pop() else { return };
+            let shared = self.shared.clone();
+            let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
+            // Another message may stand there by now.
+            if retained.get(message.topic()).is_some_and(|there| there.same(&message)) {
+                retained.remove(message.topic());
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! SUBSCRIBE and UNSUBSCRIBE (sections 3.8 to 3.11).
+
+use whimbrel_codec::{
+    Codes, Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
+    Subscription as Wanted, UnsubAck, Unsubscribe,
+};
+use whimbrel_topics::{SessionRef, SubscriptionOptions, parse_shared, validate_topic_filter};
+
+use super::Shard;
+use crate::ConnId;
+use crate::conn::RetainedScan;
+use crate::session::Subscription;
+
+impl Shard {
+    pub(super) fn subscribe(&mut self, id: ConnId, subscribe: &Subscribe<'_>) {
+        let subscription_id = subscribe.properties.iter().find_map(|p| match p {
+            Property::SubscriptionIdentifier(n) => Some(n),
+            _ => None,
+        });
+        let no_local_shared =
+            |wanted: Wanted<'_>| wanted.no_local && wanted.filter.starts_with("$share/");
+        // [MQTT-3.8.3-4]
+        if subscribe.filters.iter().any(no_local_shared) {
+            let what = "no local on a shared subscription";
+            return self.disconnect(id, ReasonCode::ProtocolError, what);
+        }
+        let mut codes = Vec::new();
+        let mut failed = None;
+        let mut scans = Vec::new();
+        for wanted in subscribe.filters {
+            match self.subscribe_one(id, &wanted, subscription_id.unwrap_or(0), &mut scans) {
+                Ok(()) => codes.push(wanted.qos as u8),
+                Err((reason, what)) => {
+                    codes.push(reason as u8);
+                    failed = Some(what);
+                }
+            }
+        }
+        let text = failed.map(Property::ReasonString);
+        let properties = match &text {
+            Some(text) => self.reason_string(id, std::slice::from_ref(text)),
+            None => Properties::NONE,
+        };
+        let codes = Codes::new(&codes);
+        let packet_id = subscribe.packet_id;
+        // [MQTT-3.8.4-1] [MQTT-3.8.4-6]
+        self.reply(id, &Packet::SubAck(SubAck { packet_id, properties, codes }));
+        if !scans.is_empty()
+            && let Some(conn) = self.conn(id)
+        {
+            conn.extra().retained.extend(scans);
+            self.send_retained(id);
+        }
+    }
+
+    fn subscribe_one(
+        &mut self,
+        id: ConnId,
+        wanted: &Wanted<'_>,
+        subscription_id: u32,
+        scans: &mut Vec<RetainedScan>,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        let (group, filter) = self.check_filter(wanted.filter)?;
+        let routes = &self.shared.routes;
+        let hash = |filter: &str| routes.topic_hash(filter);
+        let slot = self.conns.get(id.0 as usize).map_or(u32::MAX, |conn| conn.session);
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return Err((ReasonCode::UnspecifiedError, "no session"));
+        };
+        let existed = session.subscriptions.contains(wanted.filter, hash);
+        if !existed && session.subscriptions.len() >= self.config.max_subscriptions as usize {
+            return Err((ReasonCode::QuotaExceeded, "the session has its most subscriptions"));
+        }
+        let options = SubscriptionOptions {
+            qos: wanted.qos as u8,
+            no_local: wanted.no_local,
+            retain_as_published: wanted.retain_as_published,
+            id: subscription_id,
+        };
+        // [MQTT-3.8.4-3] A subscription that is there is replaced.
+        routes.subscribe(filter, group, SessionRef { shard: self.id.0, session: slot }, options);
+        if !existed {
+            let shared = group.is_some();
+            let filter = wanted.filter.into();
+            session.subscriptions.add(Subscription { filter, shared }, hash);
+        }
+        let send = match wanted.retain_handling {
+            // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !existed,
+            RetainHandling::DoNotSend => false,
+        };
+        // Section 4.8.2: nothing retained for a shared subscription.
+        if send && group.is_none() {
+            scans.push(RetainedScan::new(filter, wanted.qos, subscription_id));
+        }
+        Ok(())
+    }
+
+    /// The share name, if any, and the topic filter behind it.
+    fn check_filter<'a>(
+        &self,
+        filter: &'a str,
+    ) -> Result<(Option<&'a str>, &'a str), (ReasonCode, &'static str)> {
+        const INVALID: ReasonCode = ReasonCode::TopicFilterInvalid;
+        let shared = parse_shared(filter).map_err(|_| (INVALID, "not a shared subscription"))?;
+        let (group, filter) = match shared {
+            Some(shared) => (Some(shared.group), shared.filter),
+            None => (None, filter),
+        };
+        validate_topic_filter(filter).map_err(|_| (INVALID, "not a topic filter"))?;
+        let most = usize::from(self.config.max_topic_levels);
+        if filter.len() >= most && filter.bytes().filter(|&b| b == b'/').count() >= most {
+            return Err((INVALID, "the topic filter has too many levels"));
+        }
+        Ok((group, filter))
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: ConnId, unsubscribe: &Unsubscribe<'_>) {
+        let slot = self.conns.get(id.0 as usize).map_or(u32::MAX, |conn| conn.session);
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters {
+            let reason = match self.check_filter(filter) {
+                Ok((group, plain)) => self.unsubscribe_one(slot, filter, group, plain),
+                Err((reason, _)) => reason,
+            };
+            codes.push(reason as u8);
+        }
+        let codes = Codes::new(&codes);
+        let (packet_id, properties) = (unsubscribe.packet_id, Properties::NONE);
+        // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+        self.reply(id, &Packet::UnsubAck(UnsubAck { packet_id, properties, codes }));
+    }
+
+    fn unsubscribe_one(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        group: Option<&str>,
+        plain: &str,
+    ) -> ReasonCode {
+        let routes = &self.shared.routes;
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return ReasonCode::UnspecifiedError;
+        };
+        if !session.subscriptions.remove(filter, |filter| routes.topic_hash(filter)) {
+            return ReasonCode::NoSubscriptionExisted;
+        }
+        routes.unsubscribe(plain, group, SessionRef { shard: self.id.0, session: slot });
+        ReasonCode::Success
+    }
+
+    /// Tells the shared-subscription groups of a session whether it is connected.
+    pub(super) fn set_groups_connected(&mut self, slot: u32, connected: bool) {
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        let who = SessionRef { shard: self.id.0, session: slot };
+        for subscription in session.subscriptions.iter().filter(|s| s.shared) {
+            if let Ok(Some(shared)) = parse_shared(&subscription.filter) {
+                self.shared.routes.set_connected(shared.filter, shared.group, who, connected);
+            }
+        }
+    }
+
+    /// Takes all subscriptions of a session out of the routes.
+    pub(super) fn drop_subscriptions(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let who = SessionRef { shard: self.id.0, session: slot };
+        let subscriptions = std::mem::take(&mut session.subscriptions);
+        for subscription in subscriptions.iter() {
+            let (group, filter) = match parse_shared(&subscription.filter) {
+                Ok(Some(shared)) => (Some(shared.group), shared.filter),
+                _ => (None, &*subscription.filter),
+            };
+            self.shared.routes.unsubscribe(filter, group, who);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What happens because time has passed.
+
+use whimbrel_codec::ReasonCode;
+use whimbrel_protocol::keep_alive_deadline_ms;
+
+use super::{Action, Shard};
+use crate::conn::State;
+use crate::event::{Event, Why};
+use crate::stats::Count;
+use crate::{ConnId, Millis};
+
+/// A publisher into a broker short of memory is not read for this long.
+pub(super) const PAUSE_MS: u64 = 100;
+
+impl Shard {
+    /// Time has passed: keep alives, session expiries, wills, retained messages, `$SYS`.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        self.now = now;
+        let mut fired = std::mem::take(&mut self.fired);
+        self.conn_timers.fire(now, &mut fired);
+        for slot in fired.drain(..) {
+            self.conn_due(ConnId(slot));
+        }
+        self.session_timers.fire(now, &mut fired);
+        for slot in fired.drain(..) {
+            self.session_due(slot);
+        }
+        self.fired = fired;
+        self.expire_retained();
+        self.publish_sys();
+        for id in std::mem::take(&mut self.paused) {
+            self.actions.push_back(Action::Resume(id));
+        }
+    }
+
+    fn conn_due(&mut self, id: ConnId) {
+        let connect_timeout_s = self.config.connect_timeout_s;
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        let deadline = match conn.state {
+            State::AwaitsConnect => Some(conn.last_packet.plus_s(connect_timeout_s.into())),
+            State::Connected => {
+                keep_alive_deadline_ms(conn.last_packet.0, conn.keep_alive_s).map(Millis)
+            }
+            State::Ended => None,
+        };
+        let state = conn.state;
+        match deadline {
+            Some(deadline) if deadline > now => self.conn_timers.arm(id.0, deadline),
+            Some(_) if state == State::AwaitsConnect => self.connect_timed_out(id),
+            // [MQTT-3.1.2-22]
+            Some(_) => self.disconnect(id, ReasonCode::KeepAliveTimeout, "keep alive"),
+            None => {}
+        }
+        self.give_back_memory(id);
+    }
+
+    fn connect_timed_out(&mut self, id: ConnId) {
+        let (reason, what) = (ReasonCode::MaximumConnectTime, "no CONNECT came in time");
+        self.count(Count::ConnectsRefused, 1);
+        self.event(Event::Refused { conn: id, client_id: None, reason, what });
+        self.end_conn(id, Why::Broker(reason, what), Some(false));
+    }
+
+    /// A session that had a burst and is quiet now holds nothing of it.
+    fn give_back_memory(&mut self, id: ConnId) {
+        let Some((_, session)) = self.session_of(id) else { return };
+        if session.outbound.as_ref().is_some_and(|outbound| outbound.is_empty()) {
+            session.outbound = None;
+        }
+        if session.incoming.as_ref().is_some_and(|incoming| incoming.is_empty()) {
+            session.incoming = None;
+        }
+    }
+
+    /// Back-pressure: what the connection has sent is handled, more is read later.
+    pub(super) fn pause(&mut self, id: ConnId) {
+        if !self.paused.contains(&id) {
+            self.paused.push(id);
+            self.actions.push_back(Action::Pause(id));
+        }
+    }
+}

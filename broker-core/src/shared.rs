@@ -1,0 +1,67 @@
+//! What the shards of one broker share.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+
+use whimbrel_auth::{Anonymous, Authenticator};
+use whimbrel_topics::{Retained, Routes};
+
+use crate::message::{Account, Message};
+use crate::stats::Stats;
+
+/// Shared by all shards of a broker.
+pub struct Shared {
+    /// Who subscribed to what.
+    pub routes: Routes,
+    /// The retained messages.
+    pub(crate) retained: RwLock<Retained<Message>>,
+    /// Counters, one set per shard.
+    pub stats: Stats,
+    /// Who may connect.
+    pub(crate) authenticator: Box<dyn Authenticator>,
+    /// Memory of message bodies.
+    pub(crate) account: Arc<Account>,
+    /// Memory of buffers, by shard.
+    pub(crate) buffered: Vec<AtomicUsize>,
+    /// Resident memory of the process as the runtime last saw it, in bytes; 0 if it never looked.
+    pub memory_bytes: AtomicU64,
+    shards: u16,
+}
+
+impl Shared {
+    /// For this many shards (at least one). `seed` should be unpredictable: it keeps hash tables
+    /// safe from peers who choose their topics and client identifiers with ill intent.
+    pub fn new(shards: u16, seed: u64) -> Arc<Shared> {
+        let shards = shards.clamp(1, whimbrel_topics::MAX_SHARDS);
+        Arc::new(Shared {
+            routes: Routes::with_seed(seed),
+            retained: RwLock::default(),
+            stats: Stats::new(shards),
+            authenticator: Box::new(Anonymous),
+            account: Arc::default(),
+            buffered: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            memory_bytes: AtomicU64::new(0),
+            shards,
+        })
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Bytes held by messages and buffers.
+    pub fn memory_used_bytes(&self) -> u64 {
+        let buffered: usize = self.buffered.iter().map(|b| b.load(Ordering::Relaxed)).sum();
+        self.account.bytes() + buffered as u64
+    }
+
+    /// Where a client's session lives.
+    pub(crate) fn home(&self, client_id: &str) -> u16 {
+        if self.shards == 1 {
+            return 0;
+        }
+        let hash = self.routes.topic_hash(client_id);
+        ((u128::from(hash) * u128::from(self.shards)) >> 64) as u16
+    }
+}
