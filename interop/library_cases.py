@@ -38,9 +38,6 @@ def cases(
                 continue
             if link == broker.unix and library is MqttjsPeer:
                 continue
-            if scenario.name in broker.known_to_fail:
-                report.skip(broker.name, f"known to fail: {scenario.name}")
-                continue
             found.append(_case(library, version, link, scenario, len(found)))
     # The slow ones, which wait, start first.
     found.sort(key=lambda case: "thousand" not in case.name and "large" not in case.name)

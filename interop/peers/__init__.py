@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from brokers import Link
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
 V311, V5 = 4, 5
 
 
