@@ -94,8 +94,11 @@ impl Message {
 impl HasTopic for Message {
     fn topic(&self) -> &str {
         // Checked when the message came in; a check again costs a few nanoseconds.
-        let bytes = self.bytes(0, usize::from(self.0.header.header.topic_len));
-        std::str::from_utf8(bytes).unwrap_or_default()
+        std::str::from_utf8(self.topic_bytes()).unwrap_or_default()
+    }
+
+    fn topic_bytes(&self) -> &[u8] {
+        self.bytes(0, usize::from(self.0.header.header.topic_len))
     }
 }
 

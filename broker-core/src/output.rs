@@ -20,6 +20,7 @@ pub(crate) struct Output {
     /// Bytes that wait, payloads by reference included.
     waiting: usize,
     /// Oldest first.
+    #[expect(clippy::box_collection, reason = "few connections have any: one pointer, not four")]
     payloads: Option<Box<VecDeque<Payload>>>,
 }
 
@@ -143,9 +144,7 @@ impl<'a> Iterator for Chunks<'a> {
             if !copied.is_empty() {
                 return Some(copied);
             }
-            if payload.is_none() {
-                return None;
-            }
+            payload?;
         }
     }
 }

@@ -64,6 +64,7 @@ pub(crate) struct Delivery {
 enum Ids {
     None,
     One(u32),
+    #[expect(clippy::box_collection, reason = "rare: one pointer, not two")]
     Many(Box<Vec<u32>>),
 }
 
