@@ -1,0 +1,41 @@
+//! Points in time and the limits of a client.
+
+/// A point in time: milliseconds since any fixed moment, never running backwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The moment `ms` milliseconds later.
+    pub const fn plus(self, ms: u64) -> Millis {
+        Millis(self.0.saturating_add(ms))
+    }
+
+    /// How long until `later`, in milliseconds; 0 if it has passed.
+    pub const fn until(self, later: Millis) -> u64 {
+        later.0.saturating_sub(self.0)
+    }
+}
+
+/// All that bounds a client's memory and patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// QoS 1 and 2 messages that wait for the server at one time; the server may allow fewer.
+    pub max_in_flight: u16,
+    /// Longest packet accepted, in bytes, where CONNECT does not announce a smaller one.
+    pub max_packet_size_bytes: u32,
+    /// Bytes waiting to be sent above which commands fail and no more packets are taken in.
+    pub max_output_bytes: usize,
+    /// How long to wait for CONNACK, in milliseconds.
+    pub connect_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_in_flight: 64,
+            max_packet_size_bytes: whimbrel_codec::MAX_REMAINING_LENGTH + 5,
+            max_output_bytes: 256 * 1024,
+            connect_timeout_ms: 30_000,
+        }
+    }
+}
