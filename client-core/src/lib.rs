@@ -29,6 +29,7 @@
 //! The session (packet identifiers, messages in flight) survives the network connection: connect
 //! the same [`Client`] again without a clean start and it goes on where it was.
 #![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
