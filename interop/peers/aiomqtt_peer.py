@@ -12,6 +12,8 @@ from . import TIMEOUT_S, V5, Connect, Message, Peer, Subscribe, Unanswered, Unsu
 from . import paho_common as common
 
 _loop = asyncio.new_event_loop()
+# When a connection ends under its feet it still watches the closed socket; nothing depends on that.
+_loop.set_exception_handler(lambda _loop, _context: None)
 _thread = threading.Thread(target=_loop.run_forever, name="aiomqtt", daemon=True)
 # It warns of many concurrent publishes, which is what a scenario of a thousand messages is.
 logging.getLogger("mqtt").setLevel(logging.CRITICAL)
