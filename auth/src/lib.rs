@@ -1,7 +1,7 @@
 //! Who a client is, and what it may do: the ports that the broker asks.
 //!
-//! The core asks [`Authenticator::connect`] once per CONNECT. Only [`Anonymous`] stands behind it so
-//! far: it lets everybody in and knows no method of enhanced authentication.
+//! The core asks [`Authenticator::connect`] once per CONNECT. Only [`Anonymous`] stands behind it
+//! so far: it lets everybody in and knows no method of enhanced authentication.
 
 /// What a CONNECT brings as proof of identity.
 #[derive(Clone, Copy, Debug)]

@@ -89,7 +89,8 @@ impl Default for Routes {
 }
 
 impl Routes {
-    /// An empty table with a seed of its own, which shows in nothing but [`topic_hash`](Self::topic_hash).
+    /// An empty table with a seed of its own, which shows in nothing but
+    /// [`topic_hash`](Self::topic_hash).
     pub fn new() -> Self {
         Self::with(Seed::random())
     }
