@@ -1,1 +1,36 @@
-//! Whimbrel: client.
+//! MQTT clients on sockets: TCP, Unix sockets and WebSocket under `whimbrel-client-core`.
+//!
+//! [`Client`] blocks its thread and is what a tool needs. [`Link`] is the non-blocking piece
+//! below, for a loop that holds many connections at once.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use whimbrel_client::{Address, Client, Event, Settings};
+//! use whimbrel_codec::{Connect, Properties, QoS, Subscription, Version};
+//!
+//! let address = Address::Tcp { host: "localhost".into(), port: 1883 };
+//! let connect = Connect { keep_alive_s: 60, ..Connect::new(Version::V5, "boiler") };
+//! let (mut client, _) = Client::connect(&address, &connect, &Settings::default())?;
+//! client.subscribe(&[Subscription::new("boiler/#", QoS::AtLeastOnce)], Properties::NONE)?;
+//! loop {
+//!     if let Some(Event::Message(publish)) = client.poll(Duration::from_secs(1))? {
+//!         println!("{}: {} bytes", publish.topic, publish.payload.len());
+//!     }
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), whimbrel_client::Error>(())
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod address;
+mod blocking;
+mod error;
+mod link;
+mod stream;
+
+pub use address::{Address, InvalidUrl, Url};
+pub use blocking::{Client, Connected, Settings};
+pub use error::Error;
+pub use link::Link;
+pub use mio::Waker;
+pub use whimbrel_client_core::{Event, Limits, Millis};
