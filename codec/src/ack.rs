@@ -2,7 +2,9 @@
 
 use crate::property::Allowed;
 use crate::wire::Reader;
-use crate::{DecodeError, EncodeError, PacketId, Properties, ReasonCode, Sink, Version};
+use crate::{
+    DecodeError, EncodeError, PacketId, PacketType, Properties, ReasonCode, Sink, Version,
+};
 
 const PROPERTIES: Allowed = Allowed::new(&[31]);
 
@@ -24,7 +26,11 @@ impl<'a> Ack<'a> {
     }
 
     #[inline]
-    pub(crate) fn decode(version: Version, body: &'a [u8]) -> Result<Ack<'a>, DecodeError> {
+    pub(crate) fn decode(
+        version: Version,
+        packet_type: PacketType,
+        body: &'a [u8],
+    ) -> Result<Ack<'a>, DecodeError> {
         let r = &mut Reader::new(body);
         let packet_id = r.packet_id()?;
         if r.is_empty() {
@@ -33,9 +39,8 @@ impl<'a> Ack<'a> {
         if !version.is_v5() {
             return Err(DecodeError::malformed("bytes after the end of the packet"));
         }
-        let reason = ReasonCode::from_u8(r.u8()?)
-            .filter(is_of_publish)
-            .ok_or(DecodeError::malformed("unknown reason code"))?;
+        // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+        let reason = ReasonCode::decode(r.u8()?, packet_type)?;
         // Section 3.4.2.2.1: a remaining length below 4 means no properties.
         if r.is_empty() {
             return Ok(Ack { packet_id, reason, properties: Properties::NONE });
@@ -62,22 +67,4 @@ impl<'a> Ack<'a> {
         }
         self.properties.encode(version, sink)
     }
-}
-
-/// The codes of tables 3-4 to 3-7.
-fn is_of_publish(reason: &ReasonCode) -> bool {
-    use ReasonCode::*;
-    matches!(
-        reason,
-        Success
-            | NoMatchingSubscribers
-            | UnspecifiedError
-            | ImplementationSpecificError
-            | NotAuthorized
-            | TopicNameInvalid
-            | PacketIdInUse
-            | PacketIdNotFound
-            | QuotaExceeded
-            | PayloadFormatInvalid
-    )
 }

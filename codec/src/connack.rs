@@ -2,7 +2,7 @@
 
 use crate::property::Allowed;
 use crate::wire::Reader;
-use crate::{DecodeError, EncodeError, Properties, ReasonCode, Sink, Version};
+use crate::{DecodeError, EncodeError, PacketType, Properties, ReasonCode, Sink, Version};
 
 const PROPERTIES: Allowed =
     Allowed::new(&[17, 18, 19, 21, 22, 26, 28, 31, 33, 34, 36, 37, 39, 40, 41, 42]);
@@ -10,7 +10,7 @@ const PROPERTIES: Allowed =
 /// The server's answer to CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnAck<'a> {
-    /// Whether the server has a session for this client.
+    /// Whether the server has a session for this client; not on the wire in 3.1.
     pub session_present: bool,
     /// Encoded as one of the five return codes in 3.1 and 3.1.1.
     pub reason: ReasonCode,
@@ -21,14 +21,26 @@ pub struct ConnAck<'a> {
 impl<'a> ConnAck<'a> {
     pub(crate) fn decode(version: Version, body: &'a [u8]) -> Result<ConnAck<'a>, DecodeError> {
         let r = &mut Reader::new(body);
-        let flags = r.u8()?;
+        let flags = match (r.u8()?, version) {
+            // 3.1 has no session present; its byte is not used.
+            (_, Version::V3_1) => 0,
+            (flags, _) => flags,
+        };
         // [MQTT-3.2.2-1]
         if flags > 1 {
             return Err(DecodeError::malformed("reserved bits of the CONNACK flags"));
         }
         let code = r.u8()?;
-        let reason = if version.is_v5() { reason(code) } else { from_return_code(code) }
-            .ok_or(DecodeError::malformed("unknown CONNACK reason code"))?;
+        // [MQTT-3.2.2-8]
+        let reason = if version.is_v5() {
+            ReasonCode::decode(code, PacketType::ConnAck)?
+        } else {
+            from_return_code(code).ok_or(DecodeError::malformed("unknown CONNACK return code"))?
+        };
+        // [MQTT-3.2.2-6]; [MQTT-3.2.2-4] of 3.1.1
+        if flags == 1 && reason.is_error() {
+            return Err(DecodeError::protocol("session present in a refusal"));
+        }
         let properties = Properties::decode(r, version, PROPERTIES)?;
         if !r.is_empty() {
             return Err(DecodeError::malformed("bytes after the end of the packet"));
@@ -42,14 +54,10 @@ impl<'a> ConnAck<'a> {
         sink: &mut impl Sink,
     ) -> Result<(), EncodeError> {
         let code = if version.is_v5() { self.reason as u8 } else { to_return_code(self.reason) };
-        sink.put(&[u8::from(self.session_present), code])?;
+        let session_present = self.session_present && version != Version::V3_1;
+        sink.put(&[u8::from(session_present), code])?;
         self.properties.encode(version, sink)
     }
-}
-
-/// Success or an error of section 3.2.2.2; the codes of other packets do not belong here.
-fn reason(code: u8) -> Option<ReasonCode> {
-    ReasonCode::from_u8(code).filter(|reason| code == 0 || reason.is_error())
 }
 
 /// The return codes of 3.1.1 (table 3.1 there).

@@ -1,6 +1,7 @@
 //! CONNECT (section 3.1).
 
 use crate::property::Allowed;
+use crate::publish::{check_no_wildcard, check_response_topic};
 use crate::wire::{Reader, put_binary};
 use crate::{DecodeError, EncodeError, Properties, QoS, ReasonCode, Sink, Version};
 
@@ -31,7 +32,7 @@ pub struct Connect<'a> {
 /// The will message of a CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Will<'a> {
-    /// Where it is published; not checked for wildcards here.
+    /// Where it is published; not empty, without wildcards.
     pub topic: &'a str,
     /// What is published.
     pub payload: &'a [u8],
@@ -70,8 +71,12 @@ impl<'a> Connect<'a> {
         let properties = Properties::decode(r, version, PROPERTIES)?;
         let client_id = r.string()?;
         let will = will(r, version, flags)?;
-        let user_name = if flags & 0x80 != 0 { Some(r.string()?) } else { None };
-        let password = if flags & 0x40 != 0 { Some(r.binary()?) } else { None };
+        // In 3.1 the remaining length takes precedence over these flags (its section 3.1), so that
+        // a flag without its field is valid.
+        let has =
+            |r: &Reader<'_>, flag| flags & flag != 0 && !(version == Version::V3_1 && r.is_empty());
+        let user_name = if has(r, 0x80) { Some(r.string()?) } else { None };
+        let password = if has(r, 0x40) { Some(r.binary()?) } else { None };
         // [MQTT-3.1.2-22] of 3.1.1: no password without a user name; 5.0 allows it.
         if password.is_some() && user_name.is_none() && !version.is_v5() {
             return Err(DecodeError::malformed("a password without a user name"));
@@ -93,6 +98,10 @@ impl<'a> Connect<'a> {
     }
 
     pub(crate) fn encode_body(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
+        // [MQTT-3.1.2-22] of 3.1.1
+        if self.password.is_some() && self.user_name.is_none() && !self.version.is_v5() {
+            return Err(EncodeError::NotInVersion);
+        }
         let name: &[u8] = if self.version == Version::V3_1 { b"MQIsdp" } else { b"MQTT" };
         put_binary(sink, name)?;
         let mut flags = 0;
@@ -149,7 +158,8 @@ fn will<'a>(
 ) -> Result<Option<Will<'a>>, DecodeError> {
     if flags & 4 == 0 {
         // [MQTT-3.1.2-11] [MQTT-3.1.2-13] of 5.0, [MQTT-3.1.2-13] [MQTT-3.1.2-15] of 3.1.1
-        if flags & 0x38 != 0 {
+        // 3.1 disregards both.
+        if flags & 0x38 != 0 && version != Version::V3_1 {
             return Err(DecodeError::malformed("will QoS or will retain without a will"));
         }
         return Ok(None);
@@ -158,7 +168,13 @@ fn will<'a>(
     let qos = QoS::from_u8(flags >> 3 & 3).ok_or(DecodeError::malformed("the will's QoS is 3"))?;
     let retain = flags & 0x20 != 0;
     let properties = Properties::decode(r, version, WILL_PROPERTIES)?;
+    check_response_topic(&properties)?;
     let topic = r.string()?;
+    // A will becomes a PUBLISH: [MQTT-3.3.2-2] [MQTT-4.7.3-1]
+    check_no_wildcard(topic)?;
+    if topic.is_empty() {
+        return Err(DecodeError::new(ReasonCode::TopicNameInvalid, "the will's topic is empty"));
+    }
     let payload = r.binary()?;
     Ok(Some(Will { topic, payload, qos, retain, properties }))
 }

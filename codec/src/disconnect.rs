@@ -2,7 +2,9 @@
 
 use crate::property::Allowed;
 use crate::wire::Reader;
-use crate::{DecodeError, EncodeError, Properties, ReasonCode, Sink, Version};
+use crate::{
+    DecodeError, EncodeError, PacketType, Properties, Property, ReasonCode, Sink, Version,
+};
 
 const DISCONNECT: Allowed = Allowed::new(&[17, 28, 31]);
 const AUTH: Allowed = Allowed::new(&[21, 22, 31]);
@@ -30,12 +32,8 @@ impl<'a> Disconnect<'a> {
             return Err(DecodeError::malformed("bytes after the end of the packet"));
         }
         let r = &mut Reader::new(body);
-        let reason = ReasonCode::from_u8(r.u8()?)
-            .filter(|reason| {
-                reason.is_error()
-                    || matches!(reason, ReasonCode::Success | ReasonCode::DisconnectWithWill)
-            })
-            .ok_or(DecodeError::malformed("unknown reason code"))?;
+        // [MQTT-3.14.2-1]
+        let reason = ReasonCode::decode(r.u8()?, PacketType::Disconnect)?;
         if r.is_empty() {
             return Ok(Disconnect::new(reason));
         }
@@ -63,7 +61,7 @@ impl<'a> Disconnect<'a> {
 pub struct Auth<'a> {
     /// Success, continue authentication or re-authenticate.
     pub reason: ReasonCode,
-    /// With the authentication method.
+    /// With the authentication method, unless all is left out for success.
     pub properties: Properties<'a>,
 }
 
@@ -77,18 +75,14 @@ impl<'a> Auth<'a> {
         }
         let r = &mut Reader::new(body);
         // [MQTT-3.15.2-1]
-        let reason = ReasonCode::from_u8(r.u8()?)
-            .filter(|reason| {
-                use ReasonCode::*;
-                matches!(reason, Success | ContinueAuthentication | Reauthenticate)
-            })
-            .ok_or(DecodeError::malformed("unknown reason code"))?;
-        if r.is_empty() {
-            return Ok(Auth { reason, properties: Properties::NONE });
-        }
+        let reason = ReasonCode::decode(r.u8()?, PacketType::Auth)?;
         let properties = Properties::decode(r, version, AUTH)?;
         if !r.is_empty() {
             return Err(DecodeError::malformed("bytes after the end of the packet"));
+        }
+        // Section 3.15.2.2.2
+        if !properties.iter().any(|p| matches!(p, Property::AuthenticationMethod(_))) {
+            return Err(DecodeError::protocol("an AUTH without an authentication method"));
         }
         Ok(Auth { reason, properties })
     }

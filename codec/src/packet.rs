@@ -41,13 +41,22 @@ impl<'a> Packet<'a> {
         let body = bytes
             .get(frame.header_len..frame.packet_len())
             .ok_or(DecodeError::malformed("the packet ends inside a field"))?;
-        Ok(match frame.packet_type {
+        let packet_type = frame.packet_type;
+        if packet_type != PacketType::Connect {
+            frame.check(version)?;
+        }
+        let ack = |body| Ack::decode(version, packet_type, body);
+        Ok(match packet_type {
             PacketType::Publish => Packet::Publish(Publish::decode(version, frame.flags, body)?),
-            PacketType::PubAck => Packet::PubAck(Ack::decode(version, body)?),
-            PacketType::PubRec => Packet::PubRec(Ack::decode(version, body)?),
-            PacketType::PubRel => Packet::PubRel(Ack::decode(version, body)?),
-            PacketType::PubComp => Packet::PubComp(Ack::decode(version, body)?),
-            PacketType::Connect => Packet::Connect(Connect::decode(body)?),
+            PacketType::PubAck => Packet::PubAck(ack(body)?),
+            PacketType::PubRec => Packet::PubRec(ack(body)?),
+            PacketType::PubRel => Packet::PubRel(ack(body)?),
+            PacketType::PubComp => Packet::PubComp(ack(body)?),
+            PacketType::Connect => {
+                let connect = Connect::decode(body)?;
+                frame.check(connect.version)?;
+                Packet::Connect(connect)
+            }
             PacketType::ConnAck => Packet::ConnAck(ConnAck::decode(version, body)?),
             PacketType::Subscribe => Packet::Subscribe(Subscribe::decode(version, body)?),
             PacketType::SubAck => Packet::SubAck(SubAck::decode(version, body)?),
@@ -84,7 +93,8 @@ impl<'a> Packet<'a> {
     /// Appends the packet's bytes to `sink`. `version` is the connection's; a CONNECT uses its own.
     ///
     /// Nothing is written when the packet itself is at fault; [`EncodeError::NoRoom`] may leave a
-    /// part of it in a slice.
+    /// part of it in a slice. Rules on contents (no U+0000, no wildcard in a topic name, at least one
+    /// filter) are the caller's to keep: a packet that breaks them is written as it is.
     pub fn encode(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         let len = self.remaining_len(version)?;
         let packet_type = self.packet_type();

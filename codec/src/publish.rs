@@ -57,25 +57,13 @@ impl<'a> Publish<'a> {
         let r = &mut Reader::new(body);
         let topic = r.string()?;
         // [MQTT-3.3.2-2]
-        if topic.bytes().any(|b| b == b'+' || b == b'#') {
-            return Err(DecodeError::new(
-                ReasonCode::TopicNameInvalid,
-                "a topic name contains a wildcard",
-            ));
-        }
+        check_no_wildcard(topic)?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(r.packet_id()?) };
         let properties = Properties::decode(r, version, PROPERTIES)?;
         if topic.is_empty() && !has_alias(version, &properties) {
             return Err(DecodeError::protocol("an empty topic name without a topic alias"));
         }
-        for property in properties {
-            // [MQTT-3.3.2-14]
-            if let Property::ResponseTopic(topic) = property
-                && (topic.is_empty() || topic.bytes().any(|b| b == b'+' || b == b'#'))
-            {
-                return Err(DecodeError::protocol("a response topic is empty or has a wildcard"));
-            }
-        }
+        check_response_topic(&properties)?;
         let retain = flags & 1 != 0;
         Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: r.rest() })
     }
@@ -97,6 +85,30 @@ impl<'a> Publish<'a> {
         self.properties.encode(version, sink)?;
         sink.put(self.payload)
     }
+}
+
+fn has_wildcard(topic: &str) -> bool {
+    topic.bytes().any(|byte| byte == b'+' || byte == b'#')
+}
+
+pub(crate) fn check_no_wildcard(topic: &str) -> Result<(), DecodeError> {
+    if has_wildcard(topic) {
+        let reason = ReasonCode::TopicNameInvalid;
+        return Err(DecodeError::new(reason, "a topic name contains a wildcard"));
+    }
+    Ok(())
+}
+
+/// [MQTT-3.3.2-14]
+pub(crate) fn check_response_topic(properties: &Properties<'_>) -> Result<(), DecodeError> {
+    for property in properties.iter() {
+        if let Property::ResponseTopic(topic) = property
+            && (topic.is_empty() || has_wildcard(topic))
+        {
+            return Err(DecodeError::protocol("a response topic is empty or has a wildcard"));
+        }
+    }
+    Ok(())
 }
 
 fn has_alias(version: Version, properties: &Properties<'_>) -> bool {

@@ -4,7 +4,9 @@ use core::fmt;
 
 use crate::property::Allowed;
 use crate::wire::{Reader, put_binary};
-use crate::{DecodeError, EncodeError, PacketId, Properties, QoS, ReasonCode, Sink, Version};
+use crate::{
+    DecodeError, EncodeError, PacketId, PacketType, Properties, QoS, ReasonCode, Sink, Version,
+};
 
 const SUBSCRIBE: Allowed = Allowed::new(&[11]);
 const UNSUBSCRIBE: Allowed = Allowed::new(&[]);
@@ -58,7 +60,7 @@ impl<'a> Subscription<'a> {
         if options & reserved != 0 {
             return Err(DecodeError::malformed("reserved bits of the subscription options"));
         }
-        let qos = QoS::from_u8(options & 3).ok_or(DecodeError::malformed("QoS 3"))?;
+        let qos = QoS::from_u8(options & 3).ok_or(DecodeError::protocol("QoS 3"))?;
         let retain_handling = match options >> 4 {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
@@ -66,12 +68,19 @@ impl<'a> Subscription<'a> {
             _ => return Err(DecodeError::protocol("retain handling 3")),
         };
         let no_local = options & 4 != 0;
+        // [MQTT-3.8.3-4]
+        if no_local && filter.starts_with("$share/") {
+            return Err(DecodeError::protocol("no local on a shared subscription"));
+        }
         let retain_as_published = options & 8 != 0;
         Ok(Subscription { filter, qos, no_local, retain_as_published, retain_handling })
     }
 
-    fn write(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
+    fn write(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         put_binary(sink, self.filter.as_bytes())?;
+        if !version.is_v5() {
+            return sink.put(&[self.qos as u8]);
+        }
         sink.put(&[self.qos as u8
             | u8::from(self.no_local) << 2
             | u8::from(self.retain_as_published) << 3
@@ -242,7 +251,7 @@ impl<'a> Subscribe<'a> {
     ) -> Result<(), EncodeError> {
         sink.put(&self.packet_id.get().to_be_bytes())?;
         self.properties.encode(version, sink)?;
-        self.filters.iter().try_for_each(|subscription| subscription.write(sink))
+        self.filters.iter().try_for_each(|subscription| subscription.write(version, sink))
     }
 }
 
@@ -337,6 +346,15 @@ pub struct UnsubAck<'a> {
 impl<'a> SubAck<'a> {
     pub(crate) fn decode(version: Version, body: &'a [u8]) -> Result<SubAck<'a>, DecodeError> {
         let (packet_id, properties, codes) = decode_ack(version, body)?;
+        let known = |&code: &u8| match version {
+            // [MQTT-3.9.3-1]
+            Version::V5 => ReasonCode::decode(code, PacketType::SubAck).is_ok(),
+            // [MQTT-3.9.3-2] of 3.1.1
+            Version::V3_1 | Version::V3_1_1 => matches!(code, 0..=2 | 0x80),
+        };
+        if !codes.iter().all(known) {
+            return Err(DecodeError::malformed("a reason code that this packet does not have"));
+        }
         if codes.is_empty() {
             return Err(DecodeError::malformed("a SUBACK without reason codes"));
         }
@@ -361,6 +379,10 @@ impl<'a> SubAck<'a> {
 impl<'a> UnsubAck<'a> {
     pub(crate) fn decode(version: Version, body: &'a [u8]) -> Result<UnsubAck<'a>, DecodeError> {
         let (packet_id, properties, codes) = decode_ack(version, body)?;
+        // [MQTT-3.11.3-2]
+        for &code in codes {
+            ReasonCode::decode(code, PacketType::UnsubAck)?;
+        }
         if codes.is_empty() == version.is_v5() {
             return Err(DecodeError::malformed("reason codes of an UNSUBACK"));
         }
@@ -385,9 +407,5 @@ fn decode_ack(
     let r = &mut Reader::new(body);
     let packet_id = r.packet_id()?;
     let properties = Properties::decode(r, version, ACK)?;
-    let codes = r.rest();
-    if codes.iter().any(|&code| ReasonCode::from_u8(code).is_none()) {
-        return Err(DecodeError::malformed("unknown reason code"));
-    }
-    Ok((packet_id, properties, codes))
+    Ok((packet_id, properties, r.rest()))
 }

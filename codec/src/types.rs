@@ -123,7 +123,10 @@ pub enum EncodeError {
     NoRoom,
     /// QoS above 0 without a packet identifier.
     NoPacketId,
-    /// This version of the protocol has no such packet.
+    /// A number is larger than its field can carry: a subscription identifier above 268,435,455.
+    NumberTooLarge,
+    /// This version of the protocol has no such packet: an AUTH, or a CONNECT with a password and
+    /// no user name, before 5.0.
     NotInVersion,
 }
 
@@ -134,6 +137,7 @@ impl fmt::Display for EncodeError {
             EncodeError::PacketTooLong => "the packet is longer than the protocol allows",
             EncodeError::NoRoom => "the buffer is too short for the packet",
             EncodeError::NoPacketId => "QoS 1 and 2 need a packet identifier",
+            EncodeError::NumberTooLarge => "a number is larger than its field can carry",
             EncodeError::NotInVersion => "the protocol version has no such packet",
         })
     }

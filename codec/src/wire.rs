@@ -136,7 +136,7 @@ pub(crate) struct Counter(pub(crate) usize);
 
 impl Sink for Counter {
     fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0 += bytes.len();
+        self.0 = self.0.saturating_add(bytes.len());
         Ok(())
     }
 }
