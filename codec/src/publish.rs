@@ -1,10 +1,8 @@
 //! PUBLISH (section 3.3).
 
 use crate::property::Allowed;
-use crate::wire::{Reader, put_binary};
-use crate::{
-    DecodeError, EncodeError, PacketId, Properties, Property, QoS, ReasonCode, Sink, Version,
-};
+use crate::wire::{Reader, WILDCARD, put_binary};
+use crate::{DecodeError, EncodeError, PacketId, Properties, Property, QoS, Sink, Version};
 
 const PROPERTIES: Allowed = Allowed::new(&[1, 2, 3, 8, 9, 11, 35]).repeating(11);
 
@@ -55,15 +53,16 @@ impl<'a> Publish<'a> {
             return Err(DecodeError::malformed("DUP with QoS 0"));
         }
         let r = &mut Reader::new(body);
-        let topic = r.string()?;
         // [MQTT-3.3.2-2]
-        check_no_wildcard(topic)?;
+        let topic = r.topic_name()?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(r.packet_id()?) };
         let properties = Properties::decode(r, version, PROPERTIES)?;
         if topic.is_empty() && !has_alias(version, &properties) {
             return Err(DecodeError::protocol("an empty topic name without a topic alias"));
         }
-        check_response_topic(&properties)?;
+        if !properties.is_empty() {
+            check_response_topic(&properties)?;
+        }
         let retain = flags & 1 != 0;
         Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: r.rest() })
     }
@@ -92,11 +91,7 @@ fn has_wildcard(topic: &str) -> bool {
 }
 
 pub(crate) fn check_no_wildcard(topic: &str) -> Result<(), DecodeError> {
-    if has_wildcard(topic) {
-        let reason = ReasonCode::TopicNameInvalid;
-        return Err(DecodeError::new(reason, "a topic name contains a wildcard"));
-    }
-    Ok(())
+    if has_wildcard(topic) { Err(WILDCARD) } else { Ok(()) }
 }
 
 /// [MQTT-3.3.2-14]

@@ -1,6 +1,6 @@
 //! The data types of section 1.5, read from and written to bytes.
 
-use crate::{DecodeError, EncodeError, PacketId};
+use crate::{DecodeError, EncodeError, PacketId, ReasonCode};
 
 type Decoded<T> = Result<T, DecodeError>;
 
@@ -9,6 +9,9 @@ pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
+const NUL: DecodeError = DecodeError::malformed("a string contains U+0000");
+pub(crate) const WILDCARD: DecodeError =
+    DecodeError::new(ReasonCode::TopicNameInvalid, "a topic name contains a wildcard");
 const SHORT: DecodeError = DecodeError::malformed("the packet ends inside a field");
 
 impl<'a> Reader<'a> {
@@ -60,15 +63,30 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn string(&mut self) -> Decoded<&'a str> {
-        let bytes = self.binary()?;
-        // [MQTT-1.5.4-1] Surrogates are not valid UTF-8 either.
-        let text = core::str::from_utf8(bytes)
-            .map_err(|_| DecodeError::malformed("a string is not UTF-8"))?;
+        let text = self.utf8()?;
         // [MQTT-1.5.4-2]
-        if bytes.contains(&0) {
-            return Err(DecodeError::malformed("a string contains U+0000"));
+        if text.as_bytes().contains(&0) {
+            return Err(NUL);
         }
         Ok(text)
+    }
+
+    /// A string that is a topic name: without wildcards `[MQTT-3.3.2-2]`, perhaps empty.
+    #[inline]
+    pub(crate) fn topic_name(&mut self) -> Decoded<&'a str> {
+        let text = self.utf8()?;
+        // One pass over what comes with every PUBLISH.
+        if text.bytes().any(|byte| matches!(byte, 0 | b'+' | b'#')) {
+            return Err(if text.as_bytes().contains(&0) { NUL } else { WILDCARD });
+        }
+        Ok(text)
+    }
+
+    #[inline]
+    fn utf8(&mut self) -> Decoded<&'a str> {
+        // [MQTT-1.5.4-1] Surrogates are not valid UTF-8 either.
+        core::str::from_utf8(self.binary()?)
+            .map_err(|_| DecodeError::malformed("a string is not UTF-8"))
     }
 
     pub(crate) fn variable_byte_integer(&mut self) -> Decoded<u32> {

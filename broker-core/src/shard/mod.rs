@@ -370,7 +370,15 @@ impl Shard {
 
     fn packet(&mut self, id: ConnId, frame: &Frame, bytes: &[u8]) -> Flow {
         let Some(conn) = self.conn(id) else { return Flow::Ended };
-        let packet = match Packet::decode(conn.version, frame, bytes) {
+        let version = conn.version;
+        if frame.packet_type == PacketType::Publish {
+            match Packet::decode_publish(version, frame, bytes) {
+                Ok(publish) => self.publish_packet(id, &publish),
+                Err(error) => self.fail(id, bytes, error),
+            }
+            return self.flow(id);
+        }
+        let packet = match Packet::decode(version, frame, bytes) {
             Ok(packet) => packet,
             Err(error) => {
                 self.fail(id, bytes, error);
@@ -404,6 +412,11 @@ impl Shard {
                 self.disconnect(id, ReasonCode::ProtocolError, "a packet that only servers send");
             }
         }
+        self.flow(id)
+    }
+
+    #[inline]
+    fn flow(&mut self, id: ConnId) -> Flow {
         match self.conn(id) {
             Some(conn) if conn.state == State::Connected => Flow::Continue,
             _ => Flow::Ended,

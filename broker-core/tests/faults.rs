@@ -1,0 +1,243 @@
+//! One test for each fault that was found and mended.
+
+mod harness;
+
+use harness::{Broker, Got, quiet};
+use whimbrel_broker_core::{Action, Config, Count, Peer};
+use whimbrel_codec::{
+    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscription,
+    Version,
+};
+
+const V5: Version = Version::V5;
+const LARGE: usize = 20_000;
+
+fn v5<'a>(name: &'a str, clean_start: bool, list: &'a [Property<'a>]) -> Connect<'a> {
+    Connect { clean_start, properties: Properties::new(list), ..Connect::new(V5, name) }
+}
+
+/// A large payload that somebody keeps only after it was copied for another subscriber.
+#[test]
+fn a_large_payload_is_sent_once_to_each_group() {
+    let mut broker = Broker::new(1, quiet());
+    let links: Vec<_> = (0..3)
+        .map(|at| {
+            let link = broker.client(V5, &format!("c{at}"));
+            let qos = if at == 1 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            broker.subscribe(link, &format!("$share/g{at}/t"), qos);
+            broker.received(link);
+            link
+        })
+        .collect();
+    let publisher = broker.client(V5, "publisher");
+    broker.publish(publisher, "t", &[7; LARGE], QoS::AtLeastOnce, false);
+    broker.publish(publisher, "t", b"next", QoS::AtLeastOnce, false);
+    for link in links {
+        let got = broker.publishes(link);
+        let lens: Vec<usize> = got.iter().map(|p| p.payload.len()).collect();
+        assert_eq!(lens, [LARGE, 4]);
+    }
+}
+
+/// What the client does not accept any more ends, and what comes behind it is repeated.
+#[test]
+fn a_repetition_that_is_too_large_does_not_hold_up_the_next() {
+    let mut broker = Broker::new(1, quiet());
+    let keeps = Property::SessionExpiryIntervalS(100);
+    let first = broker.connect(v5("c", true, &[keeps]));
+    broker.subscribe(first, "t", QoS::AtLeastOnce);
+    let publisher = broker.client(V5, "publisher");
+    for payload in [&[1; 10][..], &[2; 500], &[3; 500], &[4; 10]] {
+        broker.publish(publisher, "t", payload, QoS::AtLeastOnce, false);
+    }
+    broker.cut(first);
+    broker.publish(publisher, "t", &[5; 10], QoS::AtLeastOnce, false);
+    let limits = [keeps, Property::ReceiveMaximum(1), Property::MaximumPacketSizeBytes(100)];
+    let second = broker.connect(v5("c", false, &limits));
+    for expected in [1, 4, 5] {
+        let got = broker.publishes(second);
+        assert_eq!(got.iter().map(|p| p.payload[0]).collect::<Vec<_>>(), [expected]);
+        assert_eq!(got[0].dup, expected != 5);
+        broker.puback(second, got[0].id);
+    }
+}
+
+/// [MQTT-3.4.2-2] An acknowledgement that is too large goes without its reason string.
+#[test]
+fn an_acknowledgement_always_fits() {
+    let mut broker = Broker::new(1, quiet());
+    let link = broker.connect(v5("c", true, &[Property::MaximumPacketSizeBytes(20)]));
+    broker.received(link);
+    broker.publish(link, "$SYS/mine", b"", QoS::AtLeastOnce, false);
+    assert_eq!(broker.received(link), [Got::PubAck(1, ReasonCode::NotAuthorized)]);
+    broker.publish(link, "$SYS/mine", b"", QoS::ExactlyOnce, false);
+    assert_eq!(broker.received(link), [Got::PubRec(1, ReasonCode::NotAuthorized)]);
+    broker.subscribe(link, "bad/#/filter", QoS::AtMostOnce);
+    assert_eq!(broker.received(link), [Got::SubAck(1, vec![0x8f])]);
+}
+
+/// [MQTT-3.1.2-24] A packet of 1024 bytes and more, too.
+#[test]
+fn no_packet_is_larger_than_the_client_accepts() {
+    let mut broker = Broker::new(1, quiet());
+    let link = broker.connect(v5("c", true, &[Property::MaximumPacketSizeBytes(1500)]));
+    broker.received(link);
+    let filters: Vec<String> = (0..2000).map(|at| format!("f/{at}")).collect();
+    let filters: Vec<_> = filters.iter().map(|f| Subscription::new(f, QoS::AtMostOnce)).collect();
+    broker.subscribe_with(link, &filters, None);
+    assert_eq!(broker.received(link), []);
+}
+
+/// Messages that were retained for a time and replaced are gone, not kept until their time is over.
+#[test]
+fn a_replaced_retained_message_is_freed_at_once() {
+    let mut broker = Broker::new(1, quiet());
+    let link = broker.client(V5, "c");
+    let expiry = [Property::MessageExpiryIntervalS(1_000_000)];
+    for _ in 0..1000 {
+        let properties = Properties::new(&expiry);
+        let publish = Publish { retain: true, properties, ..Publish::new("t", &[7; 1000]) };
+        broker.send(link, &Packet::Publish(publish));
+    }
+    assert!(broker.shared.memory_used_bytes() < 10_000, "{}", broker.shared.memory_used_bytes());
+}
+
+/// The memory budget holds for retained messages as well.
+#[test]
+fn retained_messages_stay_within_the_memory_budget() {
+    let mut broker =
+        Broker::new(1, Config { memory_budget_bytes: 1_000_000, ..quiet() });
+    let link = broker.client(V5, "c");
+    for at in 0..3000 {
+        broker.publish(link, &format!("t/{at}"), &[7; 1000], QoS::AtMostOnce, true);
+    }
+    let used = broker.shared.memory_used_bytes();
+    assert!((500_000..1_100_000).contains(&used), "{used} bytes");
+    assert!(broker.count(Count::Dropped) > 0);
+    // Removing makes room.
+    for at in 0..3000 {
+        broker.publish(link, &format!("t/{at}"), b"", QoS::AtMostOnce, true);
+    }
+    assert_eq!(broker.shared.memory_used_bytes(), 0);
+}
+
+/// Large retained messages are read no faster than they can be sent.
+#[test]
+fn large_retained_messages_all_come() {
+    let mut broker = Broker::new(1, quiet());
+    let publisher = broker.client(V5, "publisher");
+    for at in 0..64 {
+        broker.publish(publisher, &format!("t/{at}"), &[7; 200_000], QoS::AtMostOnce, true);
+    }
+    let link = broker.client(V5, "c");
+    broker.subscribe(link, "t/#", QoS::AtMostOnce);
+    assert_eq!(broker.publishes(link).len(), 64);
+}
+
+/// [MQTT-3.10.4-2] Nor are retained messages added that had still to be sent.
+#[test]
+fn unsubscribe_ends_the_retained_messages_too() {
+    let mut broker = Broker::new(1, quiet());
+    let publisher = broker.client(V5, "publisher");
+    for at in 0..500 {
+        broker.publish(publisher, &format!("t/{at}"), &[7; 10_000], QoS::AtMostOnce, true);
+    }
+    let link = broker.client(V5, "c");
+    broker.links[link].stalled = true;
+    broker.subscribe(link, "t/#", QoS::AtMostOnce);
+    let sent = broker.waiting(link);
+    assert!(sent < 4_000_000, "{sent}");
+    broker.unsubscribe(link, "t/#");
+    broker.links[link].stalled = false;
+    broker.flush(link, usize::MAX);
+    broker.settle();
+    assert!(matches!(broker.received(link).last(), Some(Got::UnsubAck(..))));
+}
+
+/// Who asks and does not read is not read any more.
+#[test]
+fn answers_to_a_client_that_does_not_read_are_bounded() {
+    let config = Config { max_output_bytes: 10_000, ..quiet() };
+    let mut broker = Broker::new(1, config);
+    let link = broker.client(V5, "c");
+    broker.links[link].stalled = true;
+    let pings = [0xc0, 0].repeat(1000);
+    for _ in 0..1000 {
+        if !broker.links[link].paused {
+            broker.bytes(link, &pings);
+        }
+        broker.advance(100);
+    }
+    assert!(broker.links[link].paused);
+    assert!(broker.waiting(link) <= 12_000, "{} bytes", broker.waiting(link));
+    broker.links[link].stalled = false;
+    broker.flush(link, usize::MAX);
+    broker.advance(1000);
+    assert!(!broker.links[link].paused);
+}
+
+/// A socket that closes and one that opens within a tick are not taken for each other.
+#[test]
+fn an_action_is_never_for_a_later_connection() {
+    let mut broker = Broker::new(1, quiet());
+    let (shard, now) = (&mut broker.shards[0], broker.now);
+    let peer = Peer { transport: "memory", address: None };
+    let first = shard.handle_open(now, peer);
+    shard.handle_bytes(now, first, b"no CONNECT");
+    shard.handle_closed(now, first);
+    let second = shard.handle_open(now, peer);
+    while let Some(action) = shard.poll_action(now) {
+        match action {
+            Action::Close { conn, .. } | Action::Send(conn) => assert_ne!(conn, second),
+            _ => {}
+        }
+    }
+    assert_eq!(shard.connection_count(), 1);
+}
+
+/// [MQTT-4.4.0-1] What nobody else of the group can take stays in flight.
+#[test]
+fn a_lone_member_of_a_group_gets_a_repetition() {
+    let mut broker = Broker::new(1, quiet());
+    let keeps = [Property::SessionExpiryIntervalS(100)];
+    let first = broker.connect(v5("c", true, &keeps));
+    broker.subscribe(first, "$share/g/t", QoS::AtLeastOnce);
+    let publisher = broker.client(V5, "publisher");
+    broker.publish(publisher, "t", b"x", QoS::AtLeastOnce, false);
+    let before = broker.publishes(first);
+    broker.cut(first);
+    let second = broker.connect(v5("c", false, &keeps));
+    let after = broker.publishes(second);
+    assert_eq!(after.len(), 1);
+    assert_eq!((after[0].dup, after[0].id), (true, before[0].id));
+}
+
+/// On a busy shard the time at which reading goes on does not move away.
+#[test]
+fn a_paused_publisher_is_read_again_on_a_busy_shard() {
+    let mut broker = Broker::new(1, Config { memory_budget_bytes: 3000, ..quiet() });
+    let keeps = [Property::SessionExpiryIntervalS(100)];
+    let sleeper = broker.connect(v5("sleeper", true, &keeps));
+    broker.subscribe(sleeper, "t", QoS::AtLeastOnce);
+    broker.cut(sleeper);
+    let publisher = broker.client(V5, "publisher");
+    for _ in 0..6 {
+        broker.publish(publisher, "t", &[7; 1000], QoS::AtLeastOnce, false);
+    }
+    assert!(broker.links[publisher].paused);
+    let due = broker.shards[0].poll_timeout();
+    broker.now.0 += 50;
+    broker.bytes(publisher, &[0xc0, 0]);
+    assert!(broker.shards[0].poll_timeout() <= due);
+}
+
+/// Not before the client has said how large: in the CONNECT that is refused.
+#[test]
+fn a_refusal_is_no_larger_than_the_client_accepts() {
+    let mut broker = Broker::new(1, Config { max_client_id_bytes: 1, ..quiet() });
+    let link = broker.connect(v5("long", true, &[Property::MaximumPacketSizeBytes(10)]));
+    let refused = Got::ConnAck { session_present: false, reason: ReasonCode::ClientIdNotValid };
+    assert_eq!(broker.links[link].received.len(), 5);
+    assert_eq!(broker.received(link), [refused]);
+}
+
