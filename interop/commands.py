@@ -311,7 +311,8 @@ def retained_options(shell: Shell) -> None:
 
 
 def request_and_response(shell: Shell) -> None:
-    answerer = shell.start("-t", shell.topic("question"), "-t", shell.topic(READY), "-F", "%R %D %p")
+    topics = ("-t", shell.topic("question"), "-t", shell.topic(READY))
+    answerer = shell.start(*topics, "-F", "%R %D %p")
     words = shell._command(("mosquitto_rr",), "-t", shell.topic("question"), "-m", "6 * 7")
     response = ("-e", shell.topic("answer"), "-D", "publish", "correlation-data", "abc")
     asker = subprocess.Popen(
