@@ -139,6 +139,7 @@ fn their_server(step: usize) -> (WebSocket<Pipe>, Client, Pipe) {
     let wanted = client::Request { host: "broker:8083", path: "/mqtt?x=1", headers: &headers };
     let mut client = Client::new(&wanted, *b"0123456789abcdef").unwrap();
     run_client(&mut client, &pipe);
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let choose = |request: &Request, mut response: Response| {
         assert_eq!(request.uri().path(), "/mqtt");
         assert_eq!(request.headers()["Authorization"], "Bearer abc");
