@@ -36,6 +36,8 @@ pub(crate) struct Conn {
     pub(crate) version: Version,
     /// Already in the list of those with something to send.
     pub(crate) dirty: bool,
+    /// The runtime was told not to read it.
+    pub(crate) paused: bool,
     /// The client wants reason strings and user properties in every packet.
     pub(crate) problem_information: bool,
     pub(crate) keep_alive_s: u16,
@@ -79,6 +81,7 @@ impl Conn {
             state: State::AwaitsConnect,
             version: Version::V3_1_1,
             dirty: false,
+            paused: false,
             problem_information: true,
             keep_alive_s: 0,
             receive_maximum: u16::MAX,

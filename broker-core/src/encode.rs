@@ -47,6 +47,9 @@ struct Variant {
     id_at: usize,
     /// Length of the whole packet.
     packet_len: usize,
+    /// The payload is not among its bytes. It is decided once: a message may be kept between two
+    /// subscribers of the same variant.
+    by_reference: bool,
 }
 
 impl Encoder {
@@ -91,7 +94,9 @@ impl Encoder {
             place.copy_from_slice(&id.get().to_be_bytes());
         }
         conn.output.appended(variant.end - variant.start);
-        if by_reference && let Some(message) = p.kept() {
+        if variant.by_reference
+            && let Some(message) = p.kept()
+        {
             conn.output.append_payload(message.clone());
         }
         Ok(variant.packet_len)
@@ -113,7 +118,8 @@ impl Encoder {
             self.scratch.extend_from_slice(p.payload);
         }
         let packet_len = head.packet_len();
-        let variant = Variant { start, end: self.scratch.len(), id_at, packet_len };
+        let end = self.scratch.len();
+        let variant = Variant { start, end, id_at, packet_len, by_reference };
         if let Some(slot) = self.variants.get_mut(at) {
             *slot = Some(variant);
         }
@@ -131,7 +137,7 @@ impl Encoder {
     ) -> Result<usize, TooLarge> {
         let largest = Head::new(now, conn, p, e, OutgoingAlias::None);
         // An alias may add three bytes; a packet so close to the limit goes without.
-        let alias = match largest.packet_len() + 5 <= conn.max_packet_size as usize {
+        let alias = match largest.packet_len().saturating_add(5) <= conn.max_packet_size as usize {
             true => conn.choose_alias(p.topic),
             false => OutgoingAlias::None,
         };

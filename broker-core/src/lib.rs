@@ -66,7 +66,7 @@ impl Millis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
-/// A network connection of a shard. Small and dense, so that it can be an index; used again after
-/// [`Shard::handle_closed`].
+/// A network connection of a shard. Small and dense, so that it can be an index; used again once
+/// the actions that follow [`Shard::handle_closed`] are polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u32);

@@ -70,10 +70,6 @@ impl Message {
         self.0.slice.len()
     }
 
-    pub(crate) fn same(&self, other: &Message) -> bool {
-        std::ptr::eq(self.0.slice.as_ptr(), other.0.slice.as_ptr())
-    }
-
     pub(crate) fn publication(&self) -> Publication<'_> {
         Publication {
             topic: self.topic(),

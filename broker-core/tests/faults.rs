@@ -5,8 +5,7 @@ mod harness;
 use harness::{Broker, Got, quiet};
 use whimbrel_broker_core::{Action, Config, Count, Peer};
 use whimbrel_codec::{
-    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscription,
-    Version,
+    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscription, Version,
 };
 
 const V5: Version = Version::V5;
@@ -105,8 +104,7 @@ fn a_replaced_retained_message_is_freed_at_once() {
 /// The memory budget holds for retained messages as well.
 #[test]
 fn retained_messages_stay_within_the_memory_budget() {
-    let mut broker =
-        Broker::new(1, Config { memory_budget_bytes: 1_000_000, ..quiet() });
+    let mut broker = Broker::new(1, Config { memory_budget_bytes: 1_000_000, ..quiet() });
     let link = broker.client(V5, "c");
     for at in 0..3000 {
         broker.publish(link, &format!("t/{at}"), &[7; 1000], QoS::AtMostOnce, true);
@@ -240,4 +238,3 @@ fn a_refusal_is_no_larger_than_the_client_accepts() {
     assert_eq!(broker.links[link].received.len(), 5);
     assert_eq!(broker.received(link), [refused]);
 }
-

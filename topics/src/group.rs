@@ -169,6 +169,13 @@ impl GroupRoute {
         }
     }
 
+    /// Whether [`choose_except`](Self::choose_except) would find a member; takes no turn.
+    pub fn has_connected_except(&self, not: SessionRef) -> bool {
+        let members = self.group.read();
+        let itself = members.position(not).is_some_and(|position| position < members.connected);
+        members.connected > usize::from(itself)
+    }
+
     /// The member that this session is, if it is one.
     pub fn member(&self, who: SessionRef) -> Option<GroupMember> {
         let members = self.group.read();

@@ -53,6 +53,7 @@ impl Shard {
         let Some(outbound) = &session.outbound else { return };
         if !outbound.to_repeat.is_empty() {
             self.repeat(slot, 1);
+            self.pump(slot);
         } else if !outbound.queue.is_empty() {
             self.pump(slot);
         }

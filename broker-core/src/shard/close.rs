@@ -121,12 +121,14 @@ impl Shard {
     /// take waits for it.
     fn hand_over(&mut self, slot: u32, keep: bool) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let who = SessionRef { shard: self.id.0, session: slot };
+        let routes = &self.shared.routes;
+        let others = |key| routes.group(key).is_some_and(|g| g.has_connected_except(who));
         let queued = |session: &Session| session.outbound.as_ref().map_or(0, |o| o.queue.len());
         let before = queued(session);
-        let shared = take_shared(session);
+        let shared = take_shared(session, |key| key != NO_GROUP && (!keep || others(key)));
         let taken = before - queued(session);
         self.shared.stats.sub(self.id.0, Count::Queued, taken as u64);
-        let who = SessionRef { shard: self.id.0, session: slot };
         for delivery in shared {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
@@ -175,24 +177,24 @@ impl Shard {
     }
 }
 
-/// Takes the deliveries that came through a group and that another member may have.
-fn take_shared(session: &mut Session) -> Vec<Delivery> {
+/// Takes the deliveries that came through one of these groups and that another member may have.
+fn take_shared(session: &mut Session, of: impl Fn(u32) -> bool) -> Vec<Delivery> {
     let Some(outbound) = &mut session.outbound else { return Vec::new() };
     let mut taken = Vec::new();
     let begun = outbound
         .in_flight
-        .extract(|delivery| matches!(delivery, InFlight::Published(d) if d.group != NO_GROUP));
+        .extract(|delivery| matches!(delivery, InFlight::Published(d) if of(d.group)));
     taken.extend(begun.into_iter().filter_map(|delivery| match delivery {
         InFlight::Published(delivery) => Some(delivery),
         _ => None,
     }));
-    if outbound.queue.iter().any(|delivery| delivery.group != NO_GROUP) {
+    if outbound.queue.iter().any(|delivery| of(delivery.group)) {
         let queue = std::mem::take(&mut outbound.queue);
         outbound.queued_bytes = 0;
         for delivery in queue {
-            match delivery.group {
-                NO_GROUP => outbound.push(delivery),
-                _ => taken.push(delivery),
+            match of(delivery.group) {
+                true => taken.push(delivery),
+                false => outbound.push(delivery),
             }
         }
     }

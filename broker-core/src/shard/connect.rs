@@ -279,7 +279,8 @@ impl Shard {
 
     /// Repeats at most `most` of the deliveries that an earlier connection left in flight.
     pub(super) fn repeat(&mut self, slot: u32, most: usize) {
-        for _ in 0..most {
+        let mut sent = 0;
+        while sent < most {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
             let (Some(id), Some(outbound)) = (session.conn, &mut session.outbound) else { return };
             let Some(packet_id) = outbound.to_repeat.pop_front() else {
@@ -293,8 +294,9 @@ impl Shard {
             };
             if released {
                 self.reply(id, &Packet::PubRel(whimbrel_codec::Ack::new(packet_id)));
-            } else {
-                self.send_in_flight(slot, packet_id, true);
+                sent += 1;
+            } else if self.send_in_flight(slot, packet_id, true) {
+                sent += 1;
             }
         }
     }
@@ -304,6 +306,7 @@ impl Shard {
     fn refuse(&mut self, id: ConnId, connect: &Connect<'_>, refusal: &Refusal) {
         if let Some(conn) = self.conn(id) {
             conn.version = connect.version;
+            conn.max_packet_size = Wishes::of(connect).max_packet_size;
         }
         self.send_refusal(id, refusal.reason, refusal.what);
         self.refused(id, Some(connect.client_id.into()), refusal.reason, refusal.what);

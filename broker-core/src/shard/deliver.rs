@@ -138,24 +138,27 @@ impl Shard {
                 (expires > self.now).then(|| outbound.in_flight.begin(delivery.qos, delivery));
             self.shared.stats.sub(self.id.0, Count::Queued, 1);
             match begun {
-                Some(packet_id) => self.send_in_flight(slot, packet_id, false),
+                Some(packet_id) => {
+                    self.send_in_flight(slot, packet_id, false);
+                }
                 // [MQTT-3.3.2-5]
                 None => self.count(Count::Dropped, 1),
             }
         }
     }
 
-    /// Sends a delivery that is in flight, for the first time or again.
-    pub(super) fn send_in_flight(&mut self, slot: u32, packet_id: PacketId, dup: bool) {
-        let Some(session) = self.sessions.get(slot as usize) else { return };
-        let (Some(id), Some(outbound)) = (session.conn, &session.outbound) else { return };
+    /// Sends a delivery that is in flight, for the first time or again. False if there is nothing
+    /// to send, or the packet is larger than the client accepts: that delivery is over.
+    pub(super) fn send_in_flight(&mut self, slot: u32, packet_id: PacketId, dup: bool) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else { return false };
+        let (Some(id), Some(outbound)) = (session.conn, &session.outbound) else { return false };
         let Some(InFlight::Published(delivery) | InFlight::PublishedOnce(delivery)) =
             outbound.in_flight.get(packet_id)
         else {
-            return;
+            return false;
         };
-        let Some(message) = &delivery.message else { return };
-        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        let Some(message) = &delivery.message else { return false };
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return false };
         self.encoder.next_publication();
         let envelope = Envelope {
             qos: delivery.qos,
@@ -170,11 +173,13 @@ impl Shard {
                 self.buffered += len;
                 self.count(Count::PublishesSent, 1);
                 self.mark_dirty(id);
+                true
             }
             Err(_) => {
                 drop(p);
                 self.count(Count::Dropped, 1);
                 self.forget(slot, packet_id);
+                false
             }
         }
     }

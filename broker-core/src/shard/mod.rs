@@ -1,6 +1,6 @@
 //! A shard: the connections and sessions of one thread.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -86,11 +86,15 @@ pub struct Shard {
     mail_polled: usize,
     dirty: Vec<ConnId>,
     actions: VecDeque<Action>,
+    /// Closed, and their slots not yet free: an action that waits may still name them.
+    closed: Vec<ConnId>,
     paused: Vec<ConnId>,
+    /// When the paused are looked at.
+    resume_at: Option<Millis>,
     /// Bytes in outputs and tails; published to [`Shared`] once per tick.
     buffered: usize,
     pressure: bool,
-    retained_expiry: BinaryHeap<retained::Expiry>,
+    retained_expiry: retained::Expiries,
     sys: sys::Sys,
     /// Retained messages that were just looked up.
     found: Vec<crate::Message>,
@@ -137,10 +141,12 @@ impl Shard {
             mail_polled: 0,
             dirty: Vec::new(),
             actions: VecDeque::new(),
+            closed: Vec::new(),
             paused: Vec::new(),
+            resume_at: None,
             buffered: 0,
             pressure: false,
-            retained_expiry: BinaryHeap::new(),
+            retained_expiry: retained::Expiries::default(),
             sys: sys::Sys::new(now, &config),
             found: Vec::new(),
             forwarded: Vec::new(),
@@ -183,6 +189,9 @@ impl Shard {
         if !rest.is_empty() {
             self.keep_tail(id, rest);
         }
+        if self.conns.get(id.0 as usize).is_some_and(|conn| self.is_behind(conn)) {
+            self.pause(id);
+        }
     }
 
     /// The socket took `n` bytes of [`Shard::output`].
@@ -210,8 +219,10 @@ impl Shard {
             return;
         }
         self.end_conn(id, Why::Lost, None);
-        let conn = self.conns.remove(id.0 as usize);
-        self.buffered -= conn.output.len() + conn.tail.len();
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        let output = std::mem::take(&mut conn.output);
+        self.buffered -= output.len();
+        self.closed.push(id);
     }
 
     /// Mail of another shard came; it is left empty.
@@ -249,6 +260,9 @@ impl Shard {
             }
             let Some(id) = self.dirty.pop() else {
                 self.publish_buffered();
+                for id in self.closed.drain(..) {
+                    self.conns.try_remove(id.0 as usize);
+                }
                 return None;
             };
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
@@ -283,16 +297,15 @@ impl Shard {
     /// When [`Shard::handle_timeout`] is next needed.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let timers = [self.conn_timers.next(), self.session_timers.next(), self.sys.next()];
-        let expiry = self.retained_expiry.peek().map(retained::Expiry::when);
-        let resume = (!self.paused.is_empty()).then(|| Millis(self.now.0 + timeout::PAUSE_MS));
-        timers.into_iter().chain([expiry, resume]).flatten().min()
+        let others = [self.retained_expiry.next(), self.resume_at];
+        timers.into_iter().chain(others).flatten().min()
     }
 
     // ---- getters
 
     /// Open connections, those that have not sent CONNECT included.
     pub fn connection_count(&self) -> usize {
-        self.conns.len()
+        self.conns.len() - self.closed.len()
     }
 
     /// Sessions, connected or not.
@@ -485,15 +498,17 @@ impl Shard {
         Some((slot, self.sessions.get_mut(slot as usize)?))
     }
 
-    /// Appends a packet to a connection's output. One that the client would not accept for its
-    /// size goes without its properties `[MQTT-3.1.2-25]`, or not at all.
+    /// Appends a packet to a connection's output. One that is too large for the client goes
+    /// without its reason string, or not at all `[MQTT-3.1.2-24]`.
     fn reply(&mut self, id: ConnId, packet: &Packet<'_>) {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         let version = conn.version;
-        if conn.max_packet_size < 1024
-            && packet.encoded_len(version).is_ok_and(|len| len > conn.max_packet_size as usize)
-        {
-            return;
+        let mut packet = *packet;
+        if !fits(&packet, conn) {
+            drop_reason_string(&mut packet);
+            if !fits(&packet, conn) {
+                return;
+            }
         }
         let buf = conn.output.buf(&mut self.pool);
         let before = buf.len();
@@ -522,16 +537,7 @@ impl Shard {
         let told = conn.state == State::Connected && conn.version.is_v5();
         if told {
             let text = [Property::ReasonString(what)];
-            let mut packet = Disconnect { reason, properties: Properties::new(&text) };
-            let fits = |packet: &Disconnect<'_>, max: u32| {
-                Packet::Disconnect(*packet)
-                    .encoded_len(whimbrel_codec::Version::V5)
-                    .is_ok_and(|len| len <= max as usize)
-            };
-            // [MQTT-3.14.2-3]
-            if !fits(&packet, conn.max_packet_size) {
-                packet.properties = Properties::NONE;
-            }
+            let packet = Disconnect { reason, properties: Properties::new(&text) };
             self.reply(id, &Packet::Disconnect(packet));
         }
         self.end_conn(id, Why::Broker(reason, what), Some(true));
@@ -585,5 +591,27 @@ impl Shard {
     fn is_connected(&self, session: u32) -> bool {
         session != NO_SESSION
             && self.sessions.get(session as usize).is_some_and(|s| s.conn.is_some())
+    }
+}
+
+fn fits(packet: &Packet<'_>, conn: &Conn) -> bool {
+    conn.max_packet_size == u32::MAX
+        || packet.encoded_len(conn.version).is_ok_and(|len| len <= conn.max_packet_size as usize)
+}
+
+/// A reason string is the only property that the broker puts in these packets.
+fn drop_reason_string(packet: &mut Packet<'_>) {
+    match packet {
+        // [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            ack.properties = Properties::NONE
+        }
+        // [MQTT-3.9.2-1]
+        Packet::SubAck(ack) => ack.properties = Properties::NONE,
+        // [MQTT-3.14.2-3]
+        Packet::Disconnect(disconnect) => disconnect.properties = Properties::NONE,
+        // [MQTT-3.2.2-19]
+        Packet::ConnAck(ack) if ack.reason.is_error() => ack.properties = Properties::NONE,
+        _ => {}
     }
 }

@@ -1,11 +1,12 @@
 //! Retained messages (section 3.3.1.3).
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use whimbrel_codec::QoS;
-use whimbrel_topics::{Cursor, HasTopic};
+use whimbrel_topics::{Cursor, Retained};
 
 use super::Shard;
 use crate::conn::{RetainedScan, State};
@@ -23,12 +24,40 @@ impl RetainedScan {
     }
 }
 
-/// A retained message with an end.
-pub(super) struct Expiry(Message);
+/// When the retained message of a topic ends.
+pub(super) struct Expiry {
+    when: Millis,
+    topic: Box<str>,
+}
 
 impl Expiry {
     pub(super) fn when(&self) -> Millis {
-        self.0.expires()
+        self.when
+    }
+}
+
+/// The ends to come, the next first.
+#[derive(Default)]
+pub(super) struct Expiries {
+    heap: BinaryHeap<Expiry>,
+    /// How many there may be before those of replaced messages are thrown out.
+    most: usize,
+}
+
+impl Expiries {
+    pub(super) fn next(&self) -> Option<Millis> {
+        self.heap.peek().map(Expiry::when)
+    }
+
+    fn push(&mut self, expiry: Expiry, retained: &Retained<Message>) {
+        self.heap.push(expiry);
+        if self.heap.len() > self.most.max(64) {
+            let holds = |expiry: &Expiry| {
+                retained.get(&expiry.topic).is_some_and(|there| there.expires() == expiry.when)
+            };
+            self.heap.retain(holds);
+            self.most = 2 * self.heap.len();
+        }
     }
 }
 
@@ -67,18 +96,22 @@ impl Shard {
             return;
         }
         let message = p.keep(&self.shared.account, &mut self.encoder.body);
-        if message.expires() != Millis::NEVER {
-            self.retained_expiry.push(Expiry(message.clone()));
-        }
         let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
-        if retained.len() as u64 >= self.config.max_retained_messages
-            && retained.get(p.topic).is_none()
-        {
+        let full = retained.len() as u64 >= self.config.max_retained_messages;
+        let may_stay = |there: &Message| !self.pressure || there.payload().len() >= p.payload.len();
+        if (full || self.pressure) && !retained.get(p.topic).is_some_and(may_stay) {
+            // The one that stands there is no longer the topic's last: better none than a wrong one.
+            let replaced = retained.remove(p.topic);
             drop(retained);
+            drop(replaced);
             self.count(Count::Dropped, 1);
             return;
         }
         let replaced = retained.insert(message);
+        if p.expires != Millis::NEVER {
+            let expiry = Expiry { when: p.expires, topic: p.topic.into() };
+            self.retained_expiry.push(expiry, &retained);
+        }
         drop(retained);
         drop(replaced);
     }
@@ -92,15 +125,20 @@ impl Shard {
             let Some(extra) = &mut conn.extra else { return };
             let Some(scan) = extra.retained.front_mut() else { return };
             let slot = conn.session;
-            let queued = match self.sessions.get(slot as usize).and_then(|s| s.outbound.as_ref()) {
-                Some(outbound) => outbound.queue.len(),
-                None => 0,
-            };
+            let Some(session) = self.sessions.get(slot as usize) else { return };
+            let routes = &self.shared.routes;
+            // [MQTT-3.10.4-2]
+            if !session.subscriptions.contains(&scan.filter, |filter| routes.topic_hash(filter)) {
+                extra.retained.pop_front();
+                continue;
+            }
+            let queued = session.outbound.as_ref().map_or(0, |outbound| outbound.queue.len());
             if conn.state != State::Connected || conn.output.len() >= low_water || queued > PER_LOOK
             {
                 return;
             }
             let mut found = std::mem::take(&mut self.found);
+            let mut bytes = 0;
             {
                 let shared = &self.shared.retained;
                 let retained = shared.read().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +148,11 @@ impl Shard {
                     PER_LOOK,
                     &mut |message: &Message| {
                         found.push(message.clone());
-                        ControlFlow::Continue(())
+                        bytes += message.len();
+                        match bytes < low_water {
+                            true => ControlFlow::Continue(()),
+                            false => ControlFlow::Break(()),
+                        }
                     },
                 );
             }
@@ -139,13 +181,13 @@ impl Shard {
 
     /// Removes retained messages whose time is over.
     pub(super) fn expire_retained(&mut self) {
-        while self.retained_expiry.peek().is_some_and(|expiry| expiry.when() <= self.now) {
-            let Some(Expiry(message)) = self.retained_expiry.pop() else { return };
+        while self.retained_expiry.next().is_some_and(|when| when <= self.now) {
+            let Some(Expiry { topic, .. }) = self.retained_expiry.heap.pop() else { return };
             let shared = self.shared.clone();
             let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
             // Another message may stand there by now.
-            if retained.get(message.topic()).is_some_and(|there| there.same(&message)) {
-                retained.remove(message.topic());
+            if retained.get(&topic).is_some_and(|there| there.expires() <= self.now) {
+                retained.remove(&topic);
             }
         }
     }

@@ -4,13 +4,16 @@ use whimbrel_codec::ReasonCode;
 use whimbrel_protocol::keep_alive_deadline_ms;
 
 use super::{Action, Shard};
-use crate::conn::State;
+use crate::conn::{Conn, State};
 use crate::event::{Event, Why};
 use crate::stats::Count;
 use crate::{ConnId, Millis};
 
 /// A publisher into a broker short of memory is not read for this long.
-pub(super) const PAUSE_MS: u64 = 100;
+const PAUSE_MS: u64 = 100;
+/// Subscriptions of one connection whose retained messages are still to be sent, before it is read
+/// on.
+const MAX_SCANS: usize = 1000;
 
 impl Shard {
     /// Time has passed: keep alives, session expiries, wills, retained messages, `$SYS`.
@@ -28,8 +31,8 @@ impl Shard {
         self.fired = fired;
         self.expire_retained();
         self.publish_sys();
-        for id in std::mem::take(&mut self.paused) {
-            self.actions.push_back(Action::Resume(id));
+        if self.resume_at.is_some_and(|at| at <= now) {
+            self.read_on();
         }
     }
 
@@ -75,9 +78,39 @@ impl Shard {
 
     /// Back-pressure: what the connection has sent is handled, more is read later.
     pub(super) fn pause(&mut self, id: ConnId) {
-        if !self.paused.contains(&id) {
+        if let Some(conn) = self.conns.get_mut(id.0 as usize)
+            && conn.state == State::Connected
+            && !std::mem::replace(&mut conn.paused, true)
+        {
             self.paused.push(id);
             self.actions.push_back(Action::Pause(id));
+            self.resume_at.get_or_insert(Millis(self.now.0 + PAUSE_MS));
         }
+    }
+
+    /// Who asks for much and takes no answer is not read either.
+    #[inline]
+    pub(super) fn is_behind(&self, conn: &Conn) -> bool {
+        let scans = conn.extra.as_ref().map_or(0, |extra| extra.retained.len());
+        conn.output.len() > self.config.max_output_bytes as usize || scans > MAX_SCANS
+    }
+
+    fn read_on(&mut self) {
+        let mut paused = std::mem::take(&mut self.paused);
+        paused.retain(|&id| {
+            let Some(conn) = self.conns.get(id.0 as usize).filter(|conn| conn.paused) else {
+                return false;
+            };
+            if conn.state == State::Connected && self.is_behind(conn) {
+                return true;
+            }
+            if let Some(conn) = self.conns.get_mut(id.0 as usize) {
+                conn.paused = false;
+            }
+            self.actions.push_back(Action::Resume(id));
+            false
+        });
+        self.resume_at = (!paused.is_empty()).then(|| Millis(self.now.0 + PAUSE_MS));
+        self.paused = paused;
     }
 }

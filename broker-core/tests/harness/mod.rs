@@ -339,9 +339,7 @@ impl Broker {
 
 fn got(packet: &Packet<'_>, packet_len: usize, aliases: &mut HashMap<u16, String>) -> Got {
     match packet {
-        Packet::ConnAck(p) => {
-            Got::ConnAck { session_present: p.session_present, reason: p.reason }
-        }
+        Packet::ConnAck(p) => Got::ConnAck { session_present: p.session_present, reason: p.reason },
         Packet::Publish(p) => Got::Publish(delivered(p, packet_len, aliases)),
         Packet::PubAck(ack) => Got::PubAck(ack.packet_id.get(), ack.reason),
         Packet::PubRec(ack) => Got::PubRec(ack.packet_id.get(), ack.reason),
@@ -355,11 +353,7 @@ fn got(packet: &Packet<'_>, packet_len: usize, aliases: &mut HashMap<u16, String
     }
 }
 
-fn delivered(
-    p: &Publish<'_>,
-    packet_len: usize,
-    aliases: &mut HashMap<u16, String>,
-) -> Delivered {
+fn delivered(p: &Publish<'_>, packet_len: usize, aliases: &mut HashMap<u16, String>) -> Delivered {
     let mut it = Delivered {
         topic: p.topic.to_owned(),
         payload: p.payload.to_vec(),
