@@ -1,1 +1,22 @@
-//! Whimbrel: broker.
+//! The runtime around the broker's core: threads, sockets, configuration, signals and the log.
+//!
+//! - [`config`]: what can be chosen, from file, environment and flags;
+//! - [`Broker`]: a broker in this process, started and stopped;
+//! - [`Signals`]: a broker as a process, steered by signals;
+//! - `event_loop`: one shard's loop around [`whimbrel_broker_core::Shard`]; `mailbox`: what shards
+//!   hand each other; `connection`, `socket`, `layer`: what a client's connection is made of.
+
+mod broker;
+pub mod config;
+mod connection;
+mod event_loop;
+mod layer;
+mod listen;
+pub mod log;
+mod mailbox;
+mod process;
+mod signals;
+mod socket;
+
+pub use broker::{Broker, Handle, StartError};
+pub use signals::Signals;

@@ -1,0 +1,214 @@
+//! From the file, the environment and the flags to a checked [`Config`].
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{Input, KEYS, Key, find};
+use super::{Config, ConfigError, Endpoint, Listener, listener};
+
+/// What a configuration is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file; without one there are the defaults.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that do not begin with `WHIMBREL_` are ignored.
+    pub environment: Vec<(String, String)>,
+    /// Flags that mirror keys: name without dashes, value.
+    pub flags: Vec<(String, String)>,
+    /// Flags that stand for a listener.
+    pub shortcuts: Shortcuts,
+}
+
+/// Flags that change the listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Shortcuts {
+    /// Address of all TCP and WebSocket listeners.
+    pub bind: Option<IpAddr>,
+    /// Port of the first TCP listener.
+    pub port: Option<u16>,
+    /// Port of the first WebSocket listener.
+    pub ws_port: Option<u16>,
+    /// No WebSocket listener at all.
+    pub no_websocket: bool,
+}
+
+/// A configuration, and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// What the log should say.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all sources and checks the result.
+///
+/// # Errors
+/// The first thing that is wrong: an unreadable file, an unknown key, a bad value, or settings that
+/// do not go together.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut config = Config::default();
+    if let Some(path) = &sources.file {
+        let place = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            place: place.clone(),
+            what: format!("cannot read the configuration file: {error}"),
+        })?;
+        apply_file(&mut config, &place, &text)?;
+    }
+    let warnings = apply_environment(&mut config, &sources.environment)?;
+    apply_flags(&mut config, &sources.flags)?;
+    apply_shortcuts(&mut config, &sources.shortcuts);
+    config.check()?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Changes `config` to what the file says; `name` is for messages.
+pub(super) fn apply_file(config: &mut Config, name: &str, text: &str) -> Result<(), ConfigError> {
+    let place = |at: usize| {
+        let before = text.as_bytes().iter().take(at);
+        format!("{name}:{}", before.filter(|byte| **byte == b'\n').count() + 1)
+    };
+    let table = DeTable::parse(text).map_err(|error| ConfigError {
+        place: place(error.span().map_or(0, |span| span.start)),
+        what: format!("not valid TOML: {}", error.message().replace('\n', " ")),
+    })?;
+    let mut reader = Reader { config, listeners: None };
+    let result = reader.table("", table.get_ref(), &place);
+    let listeners = reader.listeners.take();
+    result.map_err(|(at, what)| ConfigError { place: place(at), what })?;
+    if let Some(listeners) = listeners {
+        config.listeners = listeners;
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    config: &'a mut Config,
+    listeners: Option<Vec<Listener>>,
+}
+
+impl Reader<'_> {
+    fn table(
+        &mut self,
+        prefix: &str,
+        table: &DeTable<'_>,
+        place: &dyn Fn(usize) -> String,
+    ) -> Result<(), listener::At> {
+        for (key, value) in table {
+            let path = format!("{prefix}{}", key.get_ref());
+            if path == "listener" {
+                self.listeners(value, place)?;
+                continue;
+            }
+            let inner = format!("{path}.");
+            if KEYS.iter().any(|key| key.path.starts_with(&inner)) {
+                let DeValue::Table(table) = value.get_ref() else {
+                    let what = format!("key `{path}` must be a table: write [{path}]");
+                    return Err((value.span().start, what));
+                };
+                self.table(&inner, table, place)?;
+                continue;
+            }
+            let key = find(&path).map_err(|what| (key.span().start, what))?;
+            (key.set)(self.config, &Input::Toml(value.get_ref()))
+                .map_err(|what| (value.span().start, format!("key `{path}` {what}")))?;
+        }
+        Ok(())
+    }
+
+    fn listeners(
+        &mut self,
+        value: &toml::Spanned<DeValue<'_>>,
+        place: &dyn Fn(usize) -> String,
+    ) -> Result<(), listener::At> {
+        let DeValue::Array(tables) = value.get_ref() else {
+            let what = "key `listener` must be a list of tables: write [[listener]]";
+            return Err((value.span().start, what.into()));
+        };
+        let mut all = Vec::new();
+        for table in tables.iter() {
+            let endpoint = listener::read(table)?;
+            all.push(Listener { endpoint, origin: place(table.span().start) });
+        }
+        self.listeners = Some(all);
+        Ok(())
+    }
+}
+
+fn apply_environment(
+    config: &mut Config,
+    variables: &[(String, String)],
+) -> Result<Vec<String>, ConfigError> {
+    let mut warnings = Vec::new();
+    for (name, value) in variables.iter().filter(|(name, _)| name.starts_with("WHIMBREL_")) {
+        let Some(key) = KEYS.iter().find(|key| key.variable() == *name) else {
+            // Container platforms put such variables beside a service of this name.
+            warnings.push(format!("environment variable {name} is no key and was ignored"));
+            continue;
+        };
+        set(config, key, value, format!("environment variable {name}"))?;
+    }
+    Ok(warnings)
+}
+
+fn apply_flags(config: &mut Config, flags: &[(String, String)]) -> Result<(), ConfigError> {
+    for (name, value) in flags {
+        let place = format!("flag --{name}");
+        let key = KEYS.iter().find(|key| key.flag() == *name).ok_or_else(|| ConfigError {
+            place: place.clone(),
+            what: "unknown; `whimbrel broker --help` shows all flags".into(),
+        })?;
+        set(config, key, value, place)?;
+    }
+    Ok(())
+}
+
+fn set(config: &mut Config, key: &Key, text: &str, place: String) -> Result<(), ConfigError> {
+    (key.set)(config, &Input::Text(text))
+        .map_err(|what| ConfigError { place, what: format!("key `{}` {what}", key.path) })
+}
+
+fn apply_shortcuts(config: &mut Config, shortcuts: &Shortcuts) {
+    if shortcuts.no_websocket {
+        config.listeners.retain(|l| !matches!(l.endpoint, Endpoint::WebSocket(..)));
+    }
+    if let Some(ip) = shortcuts.bind {
+        for listener in &mut config.listeners {
+            if let Endpoint::Tcp(address) | Endpoint::WebSocket(address, _) = &mut listener.endpoint
+            {
+                address.set_ip(ip);
+                listener.origin = "flag --bind".into();
+            }
+        }
+    }
+    let ip = shortcuts.bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let tcp = |l: &&mut Listener| matches!(l.endpoint, Endpoint::Tcp(_));
+    let websocket = |l: &&mut Listener| matches!(l.endpoint, Endpoint::WebSocket(..));
+    if let Some(port) = shortcuts.port {
+        let first = config.listeners.iter_mut().find(tcp);
+        let new = Endpoint::Tcp(SocketAddr::new(ip, port));
+        set_port(first, port, "flag --port").or_else(|| add(config, new, "flag --port"));
+    }
+    if let Some(port) = shortcuts.ws_port {
+        let first = config.listeners.iter_mut().find(websocket);
+        let new = Endpoint::WebSocket(SocketAddr::new(ip, port), "/mqtt".into());
+        set_port(first, port, "flag --ws-port").or_else(|| add(config, new, "flag --ws-port"));
+    }
+}
+
+fn set_port(listener: Option<&mut Listener>, port: u16, origin: &str) -> Option<()> {
+    let listener = listener?;
+    if let Endpoint::Tcp(address) | Endpoint::WebSocket(address, _) = &mut listener.endpoint {
+        address.set_port(port);
+        listener.origin = origin.into();
+    }
+    Some(())
+}
+
+fn add(config: &mut Config, endpoint: Endpoint, origin: &str) -> Option<()> {
+    config.listeners.push(Listener { endpoint, origin: origin.into() });
+    Some(())
+}

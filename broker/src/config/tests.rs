@@ -1,0 +1,197 @@
+use std::collections::BTreeSet;
+
+use super::load::apply_file;
+use super::*;
+
+fn from_file(text: &str) -> Result<Config, String> {
+    let mut config = Config::default();
+    apply_file(&mut config, "b.toml", text).map_err(|error| error.to_string())?;
+    config.check().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn error(text: &str) -> String {
+    from_file(text).expect_err("a bad file was taken")
+}
+
+fn sources(file: Option<&str>, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    };
+    Sources {
+        file: file.map(Into::into),
+        environment: owned(environment),
+        flags: owned(flags),
+        shortcuts: Shortcuts::default(),
+    }
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    assert_eq!(
+        error("shards = 1\n[limits]\nmax_pakcet_size_bytes = 7\n"),
+        "b.toml:3: unknown key `limits.max_pakcet_size_bytes`; did you mean \
+         `limits.max_packet_size_bytes`?"
+    );
+    assert_eq!(
+        error("colour = \"blue\"\n"),
+        "b.toml:1: unknown key `colour`; `whimbrel broker --print-config` shows all keys"
+    );
+    assert_eq!(
+        error("\nshards = \"two\"\n"),
+        "b.toml:2: key `shards` must be a whole number from 0 to 1024, not \"two\""
+            .replace("1024", &whimbrel_topics::MAX_SHARDS.to_string())
+    );
+    assert_eq!(
+        error("[limits]\nreceive_maximum = 65536\n"),
+        "b.toml:2: key `limits.receive_maximum` must be a whole number from 1 to 65535, not 65536"
+    );
+    assert_eq!(
+        error("[limits]\nreceive_maximum = -1\n"),
+        "b.toml:2: key `limits.receive_maximum` must be a whole number from 1 to 65535, not -1"
+    );
+    assert_eq!(
+        error("[log]\nlevel = \"loud\"\n"),
+        "b.toml:2: key `log.level` must be one of \"off\", \"error\", \"warn\", \"info\", \
+         \"debug\", not \"loud\""
+    );
+    assert_eq!(
+        error("client_state_messages = 1\n"),
+        "b.toml:1: key `client_state_messages` must be true or false, not 1"
+    );
+    assert_eq!(error("log = 3\n"), "b.toml:1: key `log` must be a table: write [log]");
+    assert_eq!(
+        error("data_dir = \"/var/lib/x\"\n"),
+        "b.toml:1: key `data_dir` is not supported yet: durable sessions come with a later \
+         version; remove it: all is kept in memory"
+    );
+    assert!(error("shards = \n").starts_with("b.toml:1: not valid TOML: "));
+    assert!(!error("shards = \n").contains('\n'));
+}
+
+#[test]
+fn errors_of_listeners() {
+    assert_eq!(
+        error("shards = 1\n[[listener]]\ntype = \"tcp\"\nbind = \"1883\"\n"),
+        "b.toml:4: key `listener.bind` must be an IP address and a port, such as \
+         \"127.0.0.1:1883\" or \"[::]:1883\", not \"1883\""
+    );
+    assert_eq!(
+        error("[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\ntls = true\n"),
+        "b.toml:4: unknown key `listener.tls`; a listener of type tcp has type, bind"
+    );
+    assert_eq!(
+        error("[[listener]]\ntype = \"quic\"\n"),
+        "b.toml:2: key `listener.type` must be \"tcp\", \"websocket\" or \"unix\", not \"quic\""
+    );
+    assert_eq!(
+        error("[[listener]]\ntype = \"unix\"\n"),
+        "b.toml:1: this [[listener]] has no `path`"
+    );
+    assert_eq!(
+        error("\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n"),
+        "b.toml:2: listener tcp 0.0.0.0:1883 is open to the network without authentication; bind \
+         it to a loopback address or write `allow_anonymous = true`"
+    );
+    assert_eq!(error("listener = []\n"), "configuration: there is no listener; add a [[listener]]");
+    assert!(error("allow_anonymous = false\n").starts_with("key `allow_anonymous`: nobody could"));
+    let open = "allow_anonymous = true\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n";
+    assert!(from_file(open).is_ok());
+}
+
+#[test]
+fn flags_go_before_environment_before_file_before_defaults() {
+    let folder = std::env::temp_dir().join(format!("whimbrel-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("b.toml");
+    std::fs::write(
+        &file,
+        "[limits]\nreceive_maximum = 2\nmax_inflight = 2\nmax_topic_levels = 2\n",
+    )
+    .expect("a file");
+    let environment = [("WHIMBREL_RECEIVE_MAXIMUM", "3"), ("WHIMBREL_MAX_INFLIGHT", "3")];
+    let flags = [("receive-maximum", "4")];
+    let all = sources(file.to_str(), &environment, &flags);
+    let core = load(&all).expect("valid").config.core;
+    assert_eq!((core.receive_maximum, core.max_inflight, core.max_topic_levels), (4, 3, 2));
+    let defaults = load(&sources(None, &[], &[])).expect("valid").config.core;
+    assert_eq!(defaults, whimbrel_broker_core::Config::default());
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+#[test]
+fn bad_variables_and_flags_are_named() {
+    let bad = |sources: Sources| load(&sources).expect_err("was taken").to_string();
+    assert_eq!(
+        bad(sources(None, &[("WHIMBREL_LOG_FORMAT", "xml")], &[])),
+        "environment variable WHIMBREL_LOG_FORMAT: key `log.format` must be one of \"text\", \
+         \"json\", not \"xml\""
+    );
+    assert_eq!(
+        bad(sources(None, &[], &[("max-packet-size-bytes", "1")])),
+        "flag --max-packet-size-bytes: key `limits.max_packet_size_bytes` must be a whole number \
+         from 64 to 268435460, not \"1\""
+    );
+    assert_eq!(
+        bad(sources(Some("/nowhere/b.toml"), &[], &[])),
+        "/nowhere/b.toml: cannot read the configuration file: No such file or directory (os error \
+         2)"
+    );
+    let odd = load(&sources(None, &[("WHIMBREL_PORT_1883_TCP", "x")], &[])).expect("valid");
+    assert_eq!(odd.warnings.len(), 1);
+}
+
+#[test]
+fn shortcuts_change_the_listeners() {
+    let mut all = sources(None, &[], &[]);
+    all.shortcuts = Shortcuts { port: Some(0), ws_port: Some(7), ..Shortcuts::default() };
+    let listeners = load(&all).expect("valid").config.listeners;
+    let shown: Vec<_> = listeners.iter().map(|l| l.endpoint.to_string()).collect();
+    assert_eq!(shown, ["tcp 127.0.0.1:0", "websocket 127.0.0.1:7/mqtt"]);
+    all.shortcuts.no_websocket = true;
+    all.shortcuts.ws_port = None;
+    all.shortcuts.bind = Some([0, 0, 0, 0].into());
+    let error = load(&all).expect_err("open to the network").to_string();
+    assert!(error.starts_with("flag --port: listener tcp 0.0.0.0:0 is open"), "{error}");
+}
+
+#[test]
+fn what_is_printed_reads_back_the_same() {
+    let mut odd = Config::default();
+    for key in KEYS {
+        let text = if key.is_switch { "true" } else { "2000" };
+        let words = ["warn", "json", "1"];
+        let set =
+            |text: &str, config: &mut Config| (key.set)(config, &keys::Input::Text(text)).is_ok();
+        assert!(set(text, &mut odd) || words.iter().any(|w| set(w, &mut odd)), "{}", key.path);
+    }
+    odd.core.response_information = "a \"quoted\"\ttext".into();
+    odd.listeners.push(Listener {
+        endpoint: Endpoint::Unix("/tmp/with \"quotes\".sock".into()),
+        origin: String::new(),
+    });
+    for config in [Config::default(), odd] {
+        let printed = print(&config);
+        let again = from_file(&printed).expect("valid");
+        assert_eq!(print(&again), printed);
+        assert_eq!(again.core, config.core);
+        let endpoints =
+            |c: &Config| c.listeners.iter().map(|l| l.endpoint.clone()).collect::<Vec<_>>();
+        assert_eq!(endpoints(&again), endpoints(&config));
+    }
+}
+
+#[test]
+fn every_limit_of_the_core_is_a_key() {
+    let shown = format!("{:#?}", whimbrel_broker_core::Config::default());
+    let fields: BTreeSet<&str> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once(':'))
+        .map(|f| f.0)
+        .collect();
+    let names: BTreeSet<&str> = KEYS.iter().map(Key::name).collect();
+    assert!(fields.len() > 15);
+    assert_eq!(fields.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new());
+    let flags: BTreeSet<String> = KEYS.iter().map(Key::flag).collect();
+    assert_eq!(flags.len(), KEYS.len(), "flags and variables are unique");
+}

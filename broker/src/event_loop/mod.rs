@@ -1,0 +1,360 @@
+//! The loop of one shard: a thread, a poll, a core.
+//!
+//! A tick: poll; one read for each socket that is ready; accept; mail; timers; then everything the
+//! core wants done, with one send for each connection that has something to send; then mail for
+//! other shards. Sockets are registered for edges of both directions once, so nothing is told to
+//! the poll again however traffic flows:
+//!
+//! - a read that fills the buffer may have left bytes for which no edge will come: the socket is
+//!   read again in the next tick (`ready`); a shorter read has drained it;
+//! - a write that takes less than offered has filled the socket: an edge will come (`Blocked`);
+//! - a connection is registered at the end of the tick that accepted it, if it is still here then:
+//!   one whose CONNECT sends it to another shard, or that ended, never was.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use whimbrel_broker_core::{Action, ConnId, Millis, Shard, Shared};
+
+use crate::config::Config;
+use crate::connection::{Connections, Flag};
+use crate::listen::Acceptor;
+use crate::log::EventLog;
+use crate::mailbox::{Control, Inbox, Mailbox, Moved};
+
+mod accept;
+mod read;
+mod write;
+
+pub(crate) use accept::Speaks;
+
+/// The largest read.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Events taken from one poll.
+const EVENTS: usize = 1024;
+/// How long a closing connection may take to read what was sent to it.
+const LINGER_MS: u64 = 2000;
+/// How long clients may take to go when the broker shuts down.
+const SHUT_DOWN_MS: u64 = 3000;
+/// How soon a full mailbox of another shard is looked at again.
+const CONGESTED_MS: u64 = 1;
+/// How often the resident memory of the process is looked up.
+const MEMORY_MS: u64 = 1000;
+
+/// Tokens count down from here for what is no connection.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+const FIRST_ACCEPTOR: usize = usize::MAX - 1;
+
+/// What all shards share besides [`Shared`].
+pub(crate) struct Peers {
+    /// By shard.
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) shared: Arc<Shared>,
+    /// Where the milliseconds of the core begin.
+    pub(crate) epoch: Instant,
+}
+
+/// A shard's loop.
+pub(crate) struct EventLoop {
+    id: usize,
+    poll: Poll,
+    core: Shard,
+    peers: Arc<Peers>,
+    now: Millis,
+    tick: u16,
+    connections: Connections,
+    acceptors: Vec<accept::Accepting>,
+    buffer: Box<[u8]>,
+    /// To be read in the next tick without an event.
+    ready: Vec<ConnId>,
+    ready_now: Vec<ConnId>,
+    /// To be written at the end of the tick though the core does not ask for it.
+    again: Vec<ConnId>,
+    again_now: Vec<ConnId>,
+    /// Accepted or moved here in this tick, not registered yet.
+    fresh: Vec<ConnId>,
+    /// Their sockets are gone, which the core is told once its actions are drained: before, their
+    /// numbers must not be used again.
+    gone: Vec<ConnId>,
+    closing: VecDeque<(Millis, ConnId)>,
+    /// Connections on their way, by shard.
+    leaving: Vec<Vec<Moved>>,
+    inbox: Inbox,
+    max_mailbox_bytes: usize,
+    /// Another shard's mailbox is too full to read more.
+    congested: bool,
+    memory_due: Millis,
+    /// Bytes of a layer to send before those of MQTT.
+    head: Vec<u8>,
+    log: EventLog,
+    stop_by: Option<Millis>,
+}
+
+impl EventLoop {
+    /// The loop of the shard `id`, which is to run on a thread of its own.
+    pub(crate) fn new(
+        id: usize,
+        poll: Poll,
+        core: Shard,
+        peers: Arc<Peers>,
+        config: &Config,
+        acceptors: Vec<(Acceptor, accept::Speaks)>,
+    ) -> io::Result<EventLoop> {
+        let mut listening = Vec::new();
+        for (at, (acceptor, speaks)) in acceptors.into_iter().enumerate() {
+            let token = Token(FIRST_ACCEPTOR - at);
+            listening.push(accept::Accepting::new(acceptor, speaks, poll.registry(), token)?);
+        }
+        Ok(EventLoop {
+            id,
+            poll,
+            core,
+            leaving: peers.mailboxes.iter().map(|_| Vec::new()).collect(),
+            peers,
+            now: Millis::default(),
+            tick: 0,
+            connections: Connections::default(),
+            acceptors: listening,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            ready: Vec::new(),
+            ready_now: Vec::new(),
+            again: Vec::new(),
+            again_now: Vec::new(),
+            fresh: Vec::new(),
+            gone: Vec::new(),
+            closing: VecDeque::new(),
+            inbox: Inbox::default(),
+            max_mailbox_bytes: usize::try_from(config.max_mailbox_bytes).unwrap_or(usize::MAX),
+            congested: false,
+            memory_due: Millis::default(),
+            head: Vec::new(),
+            log: EventLog::default(),
+            stop_by: None,
+        })
+    }
+
+    /// Runs until the broker shuts down.
+    ///
+    /// # Errors
+    /// Only if the poll itself fails.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_done() {
+            self.sleep(&mut events)?;
+            self.now = Millis(self.peers.epoch.elapsed().as_millis() as u64);
+            self.tick = self.tick.wrapping_add(1);
+            self.congested = self.congested && self.is_congested();
+            self.handle_events(&events);
+            self.read_ready();
+            self.accept();
+            self.handle_inbox();
+            self.handle_timeouts();
+            self.drain();
+            self.register_fresh();
+            self.send_mail();
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.stop_by.is_some_and(|deadline| self.connections.len() == 0 || self.now >= deadline)
+    }
+
+    /// Polls, for as long as there is nothing to do.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let mailbox = self.peers.mailboxes.get(self.id);
+        let mut timeout = self.timeout();
+        if timeout != Some(Duration::ZERO)
+            && let Some(mailbox) = mailbox
+            && !mailbox.fall_asleep()
+        {
+            timeout = Some(Duration::ZERO);
+        }
+        let result = self.poll.poll(events, timeout);
+        if timeout != Some(Duration::ZERO)
+            && let Some(mailbox) = mailbox
+        {
+            mailbox.wake_up();
+        }
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let mut next = self.core.poll_timeout();
+        let mut earlier = |deadline: Option<Millis>| {
+            next = [next, deadline].into_iter().flatten().min();
+        };
+        if self.congested {
+            earlier(Some(Millis(self.now.0 + CONGESTED_MS)));
+        } else {
+            if !self.ready.is_empty() {
+                return Some(Duration::ZERO);
+            }
+            self.acceptors.iter().for_each(|acceptor| earlier(acceptor.due()));
+        }
+        earlier(self.closing.front().map(|(deadline, _)| *deadline));
+        earlier(self.stop_by);
+        let elapsed = self.peers.epoch.elapsed().as_millis() as u64;
+        next.map(|deadline| Duration::from_millis(deadline.0.saturating_sub(elapsed)))
+    }
+
+    fn handle_events(&mut self, events: &Events) {
+        for event in events {
+            let Token(token) = event.token();
+            if let Ok(slot) = u32::try_from(token) {
+                let id = ConnId(slot);
+                if event.is_writable() {
+                    self.handle_writable(id);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.handle_readable(id, event.is_read_closed() || event.is_error());
+                }
+            } else if let Some(acceptor) =
+                self.acceptors.get_mut(FIRST_ACCEPTOR.wrapping_sub(token))
+            {
+                acceptor.handle_readable();
+            }
+        }
+    }
+
+    fn handle_inbox(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        if self.peers.mailboxes.get(self.id).is_some_and(|mailbox| mailbox.receive(&mut inbox)) {
+            self.core.handle_mail(self.now, &mut inbox.mail);
+            for moved in inbox.moved.drain(..) {
+                self.arrive(moved);
+            }
+            for control in inbox.control.drain(..) {
+                match control {
+                    Control::ShutDown => self.shut_down(),
+                    Control::Reconfigure(config) => self.reconfigure(&config),
+                }
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    fn shut_down(&mut self) {
+        self.acceptors.clear();
+        self.core.shut_down(self.now);
+        self.stop_by = Some(Millis(self.now.0 + SHUT_DOWN_MS));
+    }
+
+    fn reconfigure(&mut self, config: &Config) {
+        self.max_mailbox_bytes = usize::try_from(config.max_mailbox_bytes).unwrap_or(usize::MAX);
+        self.core.reconfigure(Arc::new(config.core.clone()));
+    }
+
+    fn handle_timeouts(&mut self) {
+        while let Some((deadline, id)) = self.closing.front().copied()
+            && deadline <= self.now
+        {
+            self.closing.pop_front();
+            if self.connections.get(id).is_some_and(|connection| connection.is_due(deadline)) {
+                self.lose(id);
+            }
+        }
+        if self.core.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
+            if self.id == 0 && self.memory_due <= self.now {
+                self.memory_due = Millis(self.now.0 + MEMORY_MS);
+                crate::process::publish_memory(&self.peers.shared);
+            }
+            self.core.handle_timeout(self.now);
+        }
+        self.log.handle_timeout(self.now);
+    }
+
+    /// Does all that the core wants done. Closing connections makes new work (wills), so it goes
+    /// on until there is none.
+    fn drain(&mut self) {
+        std::mem::swap(&mut self.again, &mut self.again_now);
+        while let Some(id) = self.again_now.pop() {
+            self.send_again(id);
+        }
+        loop {
+            while let Some(action) = self.core.poll_action(self.now) {
+                self.act(action);
+            }
+            if self.gone.is_empty() {
+                return;
+            }
+            while let Some(id) = self.gone.pop() {
+                self.core.handle_closed(self.now, id);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send(id) => self.send(id),
+            Action::Close { conn, linger } => self.close(conn, linger),
+            Action::Move { conn, to, bytes } => self.depart(conn, usize::from(to.0), bytes),
+            Action::Pause(id) => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.set(Flag::Paused);
+                }
+            }
+            Action::Resume(id) => self.resume(id),
+            Action::Event(event) => self.log.event(self.now, &event, &self.connections),
+        }
+    }
+
+    /// The socket is gone, or is dropped now; the core learns of it at the end of the tick.
+    fn lose(&mut self, id: ConnId) {
+        if self.connections.remove(id).is_some() {
+            self.gone.push(id);
+        }
+    }
+
+    fn register_fresh(&mut self) {
+        let mut lost = false;
+        while let Some(id) = self.fresh.pop() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let token = Token(id.0 as usize);
+            if let Err(error) = connection.socket.register(self.poll.registry(), token) {
+                tracing::error!("cannot watch a connection: {error}");
+                self.lose(id);
+                lost = true;
+            } else {
+                connection.set(Flag::Registered);
+            }
+        }
+        if lost {
+            self.drain();
+        }
+    }
+
+    fn send_mail(&mut self) {
+        while let Some((to, mail)) = self.core.poll_mail() {
+            let to = usize::from(to.0);
+            if let (Some(mailbox), Some(leaving)) =
+                (self.peers.mailboxes.get(to), self.leaving.get_mut(to))
+            {
+                mailbox.send(mail, leaving);
+                self.congested |= mailbox.len_bytes() > self.max_mailbox_bytes;
+            }
+        }
+        for (mailbox, leaving) in self.peers.mailboxes.iter().zip(&mut self.leaving) {
+            if !leaving.is_empty() {
+                mailbox.send(&mut Default::default(), leaving);
+            }
+        }
+    }
+
+    fn is_congested(&self) -> bool {
+        let others = self.peers.mailboxes.iter().enumerate().filter(|(at, _)| *at != self.id);
+        others.into_iter().any(|(_, mailbox)| mailbox.len_bytes() > self.max_mailbox_bytes)
+    }
+}

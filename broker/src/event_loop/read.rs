@@ -1,0 +1,120 @@
+//! From sockets to the core.
+
+use std::io;
+
+use whimbrel_broker_core::ConnId;
+
+use super::EventLoop;
+use crate::connection::Flag;
+use crate::layer::LayerEnd;
+
+impl EventLoop {
+    /// The poll says that there is something to read. `hung_up`: the peer will send no more.
+    #[inline]
+    pub(super) fn handle_readable(&mut self, id: ConnId, hung_up: bool) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if hung_up {
+            connection.set(Flag::HungUp);
+        }
+        // One of that list is read in this tick anyway.
+        if connection.is(Flag::InReady) {
+            return;
+        }
+        if self.congested {
+            self.read_again(id);
+        } else {
+            self.read(id);
+        }
+    }
+
+    /// Reads those for which no event will come.
+    pub(super) fn read_ready(&mut self) {
+        if self.congested {
+            return;
+        }
+        std::mem::swap(&mut self.ready, &mut self.ready_now);
+        while let Some(id) = self.ready_now.pop() {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.is(Flag::InReady)
+            {
+                connection.clear(Flag::InReady);
+                self.read(id);
+            }
+        }
+    }
+
+    /// Has the connection read in the next tick.
+    pub(super) fn read_again(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.raise(Flag::InReady)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    /// The core takes bytes again; edges may have come in the meantime.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.clear(Flag::Paused);
+            self.read_again(id);
+        }
+    }
+
+    /// One read, and what follows from it.
+    pub(super) fn read(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.is(Flag::Paused) && !connection.is(Flag::Closing) {
+            return;
+        }
+        let n = match connection.socket.read(&mut self.buffer) {
+            Ok(0) => return self.end_of_stream(id),
+            Ok(n) => n,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return,
+                io::ErrorKind::Interrupted => return self.read_again(id),
+                _ => return self.lose(id),
+            },
+        };
+        // A read that left room has taken all there was, but after the peer's last byte no event
+        // will say that it hung up.
+        let drained = n < self.buffer.len() && !connection.is(Flag::HungUp);
+        let Some(bytes) = self.buffer.get_mut(..n) else { return };
+        if connection.is(Flag::Closing) {
+            // Only read so that the peer can read to the end itself.
+        } else if let Some(layer) = &mut connection.layer {
+            let decoded = layer.handle_bytes(bytes);
+            let (wants_send, end) = (layer.wants_send(), decoded.end);
+            if !decoded.mqtt.is_empty() {
+                self.core.handle_bytes(self.now, id, decoded.mqtt);
+            }
+            if wants_send {
+                self.write_again(id);
+            }
+            if let Some(end) = end {
+                return self.end_of_layer(id, end);
+            }
+        } else {
+            self.core.handle_bytes(self.now, id, bytes);
+        }
+        if !drained {
+            self.read_again(id);
+        }
+    }
+
+    fn end_of_stream(&mut self, id: ConnId) {
+        let writes = |flag| self.connections.get(id).is_some_and(|connection| connection.is(flag));
+        // One who only said that it will send no more may still read what it is being sent.
+        if !writes(Flag::Closing) || writes(Flag::Draining) {
+            self.lose(id);
+        }
+    }
+
+    /// The layer says that nothing more will come.
+    fn end_of_layer(&mut self, id: ConnId, end: LayerEnd) {
+        if let Some(fault) = end.fault {
+            let peer = self.connections.get(id).and_then(|c| c.socket.peer_address());
+            self.log.layer_fault(self.now, peer, &fault);
+        }
+        self.close(id, true);
+    }
+}

@@ -1,0 +1,35 @@
+//! What the process asks of the system.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::Ordering;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use whimbrel_broker_core::Shared;
+
+/// Allows as many open files, that is connections, as the system grants.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.current.is_none() != limit.maximum.is_none() {
+        let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+            tracing::warn!("cannot raise the limit on open files: {error}");
+        }
+    }
+}
+
+/// Tells the core how much memory the process has resident.
+pub(crate) fn publish_memory(shared: &Shared) {
+    // Fields in pages: total, resident, ...
+    let resident = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    if let Some(pages) = resident {
+        let bytes = pages * rustix::param::page_size() as u64;
+        shared.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A number that nobody outside can foresee.
+pub(crate) fn unpredictable() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

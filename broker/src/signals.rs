@@ -1,0 +1,107 @@
+//! A broker as a process: SIGTERM and SIGINT stop it, SIGHUP has it read its configuration again.
+
+use std::io;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::config::{Config, KEYS, Loaded, Sources, load, print};
+use crate::log::LogControl;
+use crate::{Broker, Handle};
+
+/// The signals of this process, which no longer end it.
+pub struct Signals(signal_hook::iterator::Signals);
+
+impl Signals {
+    /// From now on signals wait for [`Signals::run`].
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn catch() -> io::Result<Signals> {
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Signals)
+    }
+
+    /// Waits until `broker` was stopped by a signal. A second one ends the process at once with
+    /// exit code 1. `sources` are read again at SIGHUP; `config` is what is in force.
+    ///
+    /// # Errors
+    /// If a shard failed.
+    pub fn run(
+        self,
+        broker: Broker,
+        sources: Sources,
+        config: Config,
+        log: LogControl,
+    ) -> io::Result<()> {
+        let log = Arc::new(log);
+        let handle = broker.handle();
+        let mut steering = Steering { handle, sources, config, log: log.clone(), stopping: false };
+        let Signals(mut signals) = self;
+        std::thread::Builder::new().name("whimbrel-signal".into()).spawn(move || {
+            for signal in signals.forever() {
+                steering.handle(signal);
+            }
+        })?;
+        let result = broker.join();
+        log.flush();
+        result
+    }
+}
+
+struct Steering {
+    handle: Handle,
+    sources: Sources,
+    /// What is in force.
+    config: Config,
+    log: Arc<LogControl>,
+    stopping: bool,
+}
+
+impl Steering {
+    fn handle(&mut self, signal: i32) {
+        if signal == SIGHUP {
+            self.reload();
+        } else if std::mem::replace(&mut self.stopping, true) {
+            tracing::warn!("stopped at once by a second signal");
+            self.log.flush();
+            std::process::exit(1);
+        } else {
+            tracing::info!("shutting down");
+            self.handle.shut_down();
+        }
+    }
+
+    /// Puts in force what may change; a configuration with faults changes nothing.
+    fn reload(&mut self) {
+        let Loaded { config, warnings } = match load(&self.sources) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!("configuration not reloaded: {error}");
+                return;
+            }
+        };
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        for fixed in unchangeable(&self.config, &config) {
+            tracing::warn!("`{fixed}` changes only when the broker is restarted");
+        }
+        self.log.set_level(config.log_level);
+        self.handle.reconfigure(&config);
+        // What stays as it was is still the old one, for the next comparison.
+        self.config = config.with_fixed_of(&self.config);
+        tracing::info!("configuration reloaded");
+        tracing::debug!("now in force:\n{}", print(&self.config));
+    }
+}
+
+/// What differs and cannot change in a running broker.
+fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = |key: &&crate::config::Key| !key.live && key.shown(old) != key.shown(new);
+    let mut all: Vec<_> = KEYS.iter().filter(differs).map(|key| key.path).collect();
+    let endpoints = |config: &Config| {
+        config.listeners.iter().map(|listener| listener.endpoint.clone()).collect::<Vec<_>>()
+    };
+    if endpoints(old) != endpoints(new) {
+        all.push("listener");
+    }
+    all
+}
