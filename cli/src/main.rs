@@ -1,3 +1,80 @@
 //! The `whimbrel` command.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-fn main() {}
+mod args;
+mod bench;
+mod broker;
+mod failure;
+mod format;
+mod property;
+mod publish;
+mod subscribe;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::failure::Failure;
+
+/// An MQTT broker, and the tools around it. Without a command, the broker starts.
+#[derive(Parser)]
+#[command(name = "whimbrel", version, max_term_width = 100)]
+struct Whimbrel {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Start the broker.
+    Broker(Box<broker::Args>),
+    /// Publish messages.
+    Pub(publish::Pub),
+    /// Subscribe, and print messages.
+    Sub(Box<subscribe::Sub>),
+    /// Put load on a broker and measure it.
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let result = match Whimbrel::try_parse() {
+        Ok(Whimbrel { command }) => match command.unwrap_or_else(|| Command::Broker(Box::default())) {
+            Command::Broker(args) => broker::run(*args),
+            Command::Pub(args) => publish::run(&args),
+            Command::Sub(args) => subscribe::run(&args),
+            Command::Bench(args) => bench::run(&args),
+        },
+        Err(error) => usage(&error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.quiet {
+                eprintln!("Error: {}", failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Help as it is; an error in one line, with code 1 for the tools and 2 for the broker.
+fn usage(error: &clap::Error) -> Result<(), Failure> {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
+    let code = if tool { 1 } else { 2 };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has seen enough (`| head`) is no error.
+            let _ = error.print();
+            return Ok(());
+        }
+        _ => {}
+    }
+    let text = error.to_string();
+    let head = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
+    let help = if tool { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
+    Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
+}

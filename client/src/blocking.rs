@@ -87,28 +87,16 @@ impl Client {
 
     /// Connects again after an error; messages in flight are sent again if the session is present.
     pub fn reconnect(
-        mut self,
+        &mut self,
         address: &Address,
         connect: &Connect<'_>,
-    ) -> Result<(Client, Connected), (Error, Client)> {
+    ) -> Result<Connected, Error> {
         let now = self.now();
-        let timeout = self.settings.connect_timeout;
-        let idle = whimbrel_client_core::Client::new(self.settings.limits);
-        let core = std::mem::replace(&mut self.link.client, idle);
-        match Link::reconnect(core, address, timeout, connect, now) {
-            Ok(link) => self.link = link,
-            Err((error, core)) => {
-                self.link.client = core;
-                return Err((error, self));
-            }
-        }
+        self.link.reconnect(address, self.settings.connect_timeout, connect, now)?;
         self.undrained = false;
         self.error = None;
-        let registered = self.link.register(self.poll.registry(), SOCKET);
-        match registered.map_err(Error::Lost).and_then(|()| self.wait_for_connack()) {
-            Ok(connected) => Ok((self, connected)),
-            Err(error) => Err((error, self)),
-        }
+        self.link.register(self.poll.registry(), SOCKET).map_err(Error::Lost)?;
+        self.wait_for_connack()
     }
 
     fn wait_for_connack(&mut self) -> Result<Connected, Error> {

@@ -44,32 +44,30 @@ impl Link {
         connect: &Connect<'_>,
         now: Millis,
     ) -> Result<Link, Error> {
-        let client = Client::new(limits);
-        Link::reconnect(client, address, timeout, connect, now).map_err(|(error, _)| error)
+        let stream = open(address, timeout)?;
+        let websocket = WebSocket::new(address)?;
+        let mut client = Client::new(limits);
+        client.connect(now, connect)?;
+        Ok(Link { client, stream, websocket, readable: true, writable: true })
     }
 
-    /// As [`Link::connect`], with a client whose session goes on; it comes back on failure.
-    #[allow(clippy::result_large_err)]
+    /// As [`Link::connect`], with the session of this client. The socket is to be registered anew.
     pub fn reconnect(
-        mut client: Client,
+        &mut self,
         address: &Address,
         timeout: Duration,
         connect: &Connect<'_>,
         now: Millis,
-    ) -> Result<Link, (Error, Client)> {
-        let stream = match Stream::connect(address, timeout) {
-            Ok(stream) => stream,
-            Err(error) => return Err((Error::Connect(address.to_string(), error), client)),
-        };
-        let websocket = match WebSocket::new(address) {
-            Ok(websocket) => websocket,
-            Err(error) => return Err((error, client)),
-        };
-        client.handle_connection_lost();
-        if let Err(error) = client.connect(now, connect) {
-            return Err((error.into(), client));
-        }
-        Ok(Link { client, stream, websocket, readable: true, writable: true })
+    ) -> Result<(), Error> {
+        self.client.handle_connection_lost();
+        let stream = open(address, timeout)?;
+        let websocket = WebSocket::new(address)?;
+        self.client.connect(now, connect)?;
+        self.stream = stream;
+        self.websocket = websocket;
+        self.readable = true;
+        self.writable = true;
+        Ok(())
     }
 
     /// Registers the socket for both directions, edge-triggered.
@@ -162,11 +160,10 @@ impl Link {
             None => Ok(()),
         }
     }
+}
 
-    /// The client with its session, without the connection.
-    pub fn into_client(self) -> Client {
-        self.client
-    }
+fn open(address: &Address, timeout: Duration) -> Result<Stream, Error> {
+    Stream::connect(address, timeout).map_err(|error| Error::Connect(address.to_string(), error))
 }
 
 impl WebSocket {
