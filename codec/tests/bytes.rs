@@ -219,9 +219,37 @@ fn what_cannot_be_encoded() {
     let list = [SubscriptionIdentifier(268_435_456)];
     let publish = Publish { properties: Properties::new(&list), ..Publish::new("t", b"") };
     fails(V5, Packet::Publish(publish), EncodeError::NumberTooLarge);
+    // With the topic's two bytes and one, the longest payload; never touched, so never in memory.
+    let payload = vec![0; MAX_REMAINING_LENGTH as usize - 2];
+    let longest = Packet::Publish(Publish::new("t", &payload[1..]));
+    assert_eq!(longest.encoded_len(V3_1_1), Ok(268_435_460));
+    fails(V3_1_1, Packet::Publish(Publish::new("t", &payload)), EncodeError::PacketTooLong);
     // 4,096 strings of 64 KiB are one byte too many, without being in memory 4,096 times.
     let name = &long[1..];
     let list = [UserProperty(name, name); 2048];
     let publish = Publish { properties: Properties::new(&list), ..Publish::new("t", b"") };
     fails(V5, Packet::Publish(publish), EncodeError::PacketTooLong);
+}
+
+/// Table 1-1 of 5.0.
+#[test]
+fn variable_byte_integers() {
+    let table = [
+        (0, "00"),
+        (127, "7f"),
+        (128, "8001"),
+        (16_383, "ff7f"),
+        (16_384, "808001"),
+        (2_097_151, "ffff7f"),
+        (2_097_152, "80808001"),
+        (268_435_455, "ffffff7f"),
+    ];
+    for (value, text) in table {
+        let mut bytes = Vec::new();
+        assert_eq!(write_variable_byte_integer(&mut bytes, value), Ok(()));
+        assert_eq!(bytes, hex(text));
+        assert_eq!(variable_byte_integer_len(value), bytes.len());
+    }
+    let refused = write_variable_byte_integer(&mut Vec::new(), 268_435_456);
+    assert_eq!(refused, Err(EncodeError::PacketTooLong));
 }
