@@ -3,7 +3,7 @@
 mod common;
 
 use common::refusal;
-use whimbrel_codec::{ReasonCode, Version};
+use whimbrel_codec::{Properties, Property, ReasonCode, Version};
 
 /// A property identifier, a valid value, and the packets that may carry it by table 2-4.
 ///
@@ -227,4 +227,31 @@ fn the_property_length_is_there() {
         let bytes = common::packet(first, body);
         assert_eq!(refusal(Version::V5, &bytes), malformed, "{first:02x} {body}");
     }
+}
+
+#[test]
+fn raw_properties_can_be_kept_and_sent_on() {
+    let list = [
+        Property::TopicAlias(7),
+        Property::UserProperty("a", "1"),
+        Property::MessageExpiryIntervalS(60),
+        Property::UserProperty("b", "2"),
+    ];
+    let mut raw = Vec::new();
+    let keep = |property: &Property<'_>| matches!(property, Property::UserProperty(..));
+    assert_eq!(Properties::new(&list).write_raw(&mut raw, keep), Ok(()));
+    assert_eq!(raw, common::hex("26 0001'a' 0001'1' 26 0001'b' 0001'2'"));
+    let kept = Properties::from_raw(&raw);
+    assert_eq!(kept, Properties::new(&[list[1], list[3]]));
+    assert_eq!(kept.raw(), Some(&raw[..]));
+}
+
+/// Even where what follows would be a property again.
+#[test]
+fn iteration_ends_for_good_at_what_is_no_property() {
+    let raw = common::hex("01 01 ff 01 01");
+    let mut iter = Properties::from_raw(&raw).iter();
+    assert_eq!(iter.next(), Some(Property::PayloadFormatIndicator(1)));
+    assert_eq!(iter.next(), None);
+    assert_eq!(iter.next(), None);
 }

@@ -12,7 +12,12 @@ use whimbrel_codec::*;
 /// What decodes must encode again, to a packet that is equal.
 fn assert_sound(version: Version, bytes: &[u8]) {
     let Ok(Some(frame)) = Frame::parse(bytes, u32::MAX) else { return };
-    let Ok(packet) = Packet::decode(version, &frame, bytes) else { return };
+    let packet = Packet::decode(version, &frame, bytes);
+    if frame.packet_type == PacketType::Publish {
+        let publish = Packet::decode_publish(version, &frame, bytes);
+        assert_eq!(publish.map(Packet::Publish), packet, "{bytes:02x?}");
+    }
+    let Ok(packet) = packet else { return };
     let version = match packet {
         Packet::Connect(connect) => connect.version,
         _ => version,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whimbrel_codec::{Frame, Packet, Version};
+use whimbrel_codec::{Frame, Packet, PacketType, Version};
 
 fuzz_target!(|bytes: &[u8]| {
     for version in [Version::V3_1, Version::V3_1_1, Version::V5] {
@@ -18,7 +18,12 @@ fn stream(mut version: Version, mut bytes: &[u8]) {
             assert!(Packet::decode(version, &frame, bytes).is_err(), "{frame:?} of {bytes:02x?}");
             return;
         };
-        if let Ok(decoded) = Packet::decode(version, &frame, packet) {
+        let decoded = Packet::decode(version, &frame, packet);
+        if frame.packet_type == PacketType::Publish {
+            let publish = Packet::decode_publish(version, &frame, packet);
+            assert_eq!(publish.map(Packet::Publish), decoded);
+        }
+        if let Ok(decoded) = decoded {
             if let Packet::Connect(connect) = decoded {
                 version = connect.version;
             }
