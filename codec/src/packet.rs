@@ -76,8 +76,9 @@ impl<'a> Packet<'a> {
         bytes: &'a [u8],
     ) -> Result<Publish<'a>, DecodeError> {
         debug_assert_eq!(frame.packet_type, PacketType::Publish);
+        let body = body(frame, bytes)?;
         frame.check(version)?;
-        Publish::decode(version, frame.flags, body(frame, bytes)?)
+        Publish::decode(version, frame.flags, body)
     }
 
     /// The type in the fixed header.
