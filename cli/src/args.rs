@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use whimbrel_client::{Address, Url};
 use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
 
@@ -29,7 +29,7 @@ pub struct Connection {
     #[arg(short = 'L', long, help_heading = "Connection")]
     pub url: Option<String>,
     /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D or -x.
-    #[arg(short = 'V', long = "protocol-version", value_name = "VERSION")]
+    #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]
     #[arg(help_heading = "Connection")]
     pub version: Option<VersionArg>,
     /// Keep alive, in seconds.
@@ -95,26 +95,15 @@ struct WillArgs {
 }
 
 /// 0, 1 or 2.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum QosArg {
-    /// At most once.
-    #[value(name = "0", help = "")]
-    Zero,
-    /// At least once.
-    #[value(name = "1", help = "")]
-    One,
-    /// Exactly once.
-    #[value(name = "2", help = "")]
-    Two,
-}
+#[derive(Clone, Copy, Debug)]
+pub struct QosArg(pub QoS);
 
-impl From<QosArg> for QoS {
-    fn from(qos: QosArg) -> QoS {
-        match qos {
-            QosArg::Zero => QoS::AtMostOnce,
-            QosArg::One => QoS::AtLeastOnce,
-            QosArg::Two => QoS::ExactlyOnce,
-        }
+impl FromStr for QosArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<QosArg, &'static str> {
+        let qos = text.parse().ok().and_then(QoS::from_u8);
+        qos.map(QosArg).ok_or("expected 0, 1 or 2")
     }
 }
 
@@ -254,7 +243,7 @@ impl Setup<'_> {
             will: will.will_topic.as_deref().map(|topic| Will {
                 topic,
                 payload: will.will_payload.as_deref().unwrap_or_default().as_bytes(),
-                qos: will.will_qos.into(),
+                qos: will.will_qos.0,
                 retain: will.will_retain,
                 properties: Properties::new(&self.lists.will),
             }),

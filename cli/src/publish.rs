@@ -71,11 +71,12 @@ pub fn run(args: &Pub) -> Result<(), Failure> {
     let delay = Duration::try_from_secs_f64(args.repeat_delay)
         .map_err(|_| Failure::usage("--repeat-delay takes a number of seconds"))?;
     let payload = payload(args)?;
-    let (client, connected) = Client::connect(&setup.address, &setup.connect(), &settings())
-        .map_err(|error| setup.failure(&error))?;
+    let (client, connected) =
+        Client::connect(&setup.address, &setup.connect(), &Settings::default())
+            .map_err(|error| setup.failure(&error))?;
     setup.debug(|| format!("CONNACK received, session present: {}", connected.session_present));
     let message = Publish {
-        qos: args.qos.into(),
+        qos: args.qos.0,
         retain: args.retain,
         properties: Properties::new(&setup.lists.publish),
         ..Publish::new(topic, &payload)
@@ -90,10 +91,6 @@ pub fn run(args: &Pub) -> Result<(), Failure> {
         Stop::Client(error) => setup.failure(&error),
         Stop::Failure(failure) => failure,
     })
-}
-
-fn settings() -> Settings {
-    Settings::default()
 }
 
 /// What is published by everything but `-l`.

@@ -215,7 +215,7 @@ impl Subscriber<'_> {
             .iter()
             .map(|filter| Subscription {
                 retain_as_published: self.args.retain_as_published,
-                ..Subscription::new(filter, self.args.qos.into())
+                ..Subscription::new(filter, self.args.qos.0)
             })
             .collect();
         if !subscriptions.is_empty() {
