@@ -1,7 +1,7 @@
 //! A network connection: what does not outlive it.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use whimbrel_codec::Version;
 use whimbrel_protocol::{IncomingAliases, OutgoingAlias, OutgoingAliases};
@@ -62,6 +62,14 @@ pub(crate) struct Extra {
     pub(crate) outgoing_aliases: Option<OutgoingAliases>,
     /// Retained messages that are still to be sent, a subscription after the other.
     pub(crate) retained: VecDeque<RetainedScan>,
+}
+
+impl Extra {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outgoing_aliases.is_none()
+            && self.incoming_aliases.is_empty()
+            && self.retained.is_empty()
+    }
 }
 
 /// The retained messages for a new subscription.

@@ -19,6 +19,11 @@ pub struct IncomingAliases {
 }
 
 impl IncomingAliases {
+    /// True if the peer has set none.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
     /// Sets the alias if `topic` is there, and gives the topic that it stands for.
     pub fn resolve<'a>(
         &'a mut self,

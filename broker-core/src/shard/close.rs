@@ -133,7 +133,10 @@ impl Shard {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
             self.encoder.next_publication();
-            if self.share_except(who, delivery.group, 0, delivery.retain, &mut p) {
+            let (group, retain) = (delivery.group, delivery.retain);
+            if self.share_except(who, group, 0, retain, &mut p)
+                || (!keep && self.share_with_any(group, retain, &mut p))
+            {
                 continue;
             }
             if keep && let Some(session) = self.sessions.get_mut(slot as usize) {

@@ -297,6 +297,19 @@ impl Shard {
         self.deliver_to_member(&member, key, hops, retain, p)
     }
 
+    /// Gives a message of a session that has left the group to any member, even one that is not
+    /// connected. False if there is none.
+    pub(super) fn share_with_any(
+        &mut self,
+        key: u32,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) -> bool {
+        let group = self.shared.routes.group(key);
+        let Some(member) = group.and_then(|group| group.choose()) else { return false };
+        self.deliver_to_member(&member, key, 0, retain, p)
+    }
+
     fn deliver_to_member(
         &mut self,
         member: &GroupMember,

@@ -123,7 +123,13 @@ impl Shard {
             let low_water = self.low_water();
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
             let Some(extra) = &mut conn.extra else { return };
-            let Some(scan) = extra.retained.front_mut() else { return };
+            let Some(scan) = extra.retained.front_mut() else {
+                // Most connections need what is extra only while they subscribe.
+                if extra.is_empty() {
+                    conn.extra = None;
+                }
+                return;
+            };
             let slot = conn.session;
             let Some(session) = self.sessions.get(slot as usize) else { return };
             let routes = &self.shared.routes;
