@@ -1,0 +1,9 @@
+//! The tools as a user starts them, against Debian's mosquitto on a port of its own.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod broker;
+mod exit_codes;
+mod publish;
+mod subscribe;
+mod tool;

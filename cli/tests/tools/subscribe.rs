@@ -1,0 +1,140 @@
+use std::io::{BufRead, BufReader};
+
+use crate::broker::Broker;
+use crate::tool::{on, start_on, subscribed};
+
+fn publish(broker: &Broker, topic: &str, message: &str, more: &[&str]) {
+    let words = [&["-t", topic, "-m", message, "-q", "1"], more].concat();
+    on(broker, "pub", &words).ok();
+}
+
+#[test]
+fn many_topics_some_filtered_out() {
+    let broker = Broker::start();
+    let sub = subscribed(&broker, &["-t", "a/+", "-t", "b", "-T", "a/2", "-v", "-C", "3"]);
+    for topic in ["a/1", "a/2", "b", "c", "a/3"] {
+        publish(&broker, topic, "x", &[]);
+    }
+    assert_eq!(sub.done().ok(), "a/1 x\nb x\na/3 x\n");
+}
+
+#[test]
+fn formats() {
+    let broker = Broker::start();
+    let format = r"%t|%5l|%-5q|%05m|%X|\t@Y|%%";
+    let sub = subscribed(&broker, &["-t", "a", "-q", "1", "-C", "1", "-F", format]);
+    publish(&broker, "a", "hi", &[]);
+    let out = sub.done().ok();
+    let (head, year) = out.split_once('\t').unwrap();
+    assert_eq!(head, "a|    2|1|00001|6869|");
+    assert!(year.starts_with("20") && year.ends_with("|%\n"), "{year}");
+
+    let sub = subscribed(&broker, &["-t", "a", "-C", "1", "-F", "%J", "-N"]);
+    publish(&broker, "a", r#"{"t":1}"#, &[]);
+    let out = sub.done().ok();
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["payload"]["t"], 1);
+    assert_eq!(value["topic"], "a");
+    assert!(!out.ends_with('\n'));
+}
+
+#[test]
+fn nothing_is_added_with_n() {
+    let broker = Broker::start();
+    let sub = subscribed(&broker, &["-t", "a", "-C", "2", "-N"]);
+    publish(&broker, "a", "1", &[]);
+    publish(&broker, "a", "2", &[]);
+    assert_eq!(sub.done().ok(), "12");
+}
+
+#[test]
+fn retained_messages_are_chosen() {
+    let broker = Broker::start();
+    publish(&broker, "a/old", "old", &["-r"]);
+    let fresh = subscribed(&broker, &["-t", "a/#", "-R", "-C", "1"]);
+    let stale = subscribed(&broker, &["-t", "a/#", "--retained-only"]);
+    publish(&broker, "a/new", "new", &[]);
+    assert_eq!(fresh.done().ok(), "new\n");
+    assert_eq!(stale.done().ok(), "old\n");
+}
+
+#[test]
+fn retained_messages_are_removed() {
+    let broker = Broker::start();
+    publish(&broker, "a/1", "1", &["-r"]);
+    publish(&broker, "a/2", "2", &["-r"]);
+    let words = ["-t", "a/#", "-T", "a/2", "--remove-retained", "-W", "1"];
+    on(&broker, "sub", &words).fails(27, "timed out");
+    let left = on(&broker, "sub", &["-t", "a/#", "-v", "-W", "1"]);
+    assert_eq!(left.stdout, "a/2 2\n");
+}
+
+#[test]
+fn a_kept_session_receives_what_it_missed() {
+    let broker = Broker::start();
+    for version in ["311", "5"] {
+        let session = ["-c", "-i", "keeper", "-q", "1", "-V", version];
+        on(&broker, "sub", &[&session[..], &["-t", "a", "-E"]].concat()).ok();
+        publish(&broker, "a", "missed", &[]);
+        let out = on(&broker, "sub", &[&session[..], &["-t", "a", "-C", "1"]].concat());
+        assert_eq!(out.ok(), "missed\n");
+        on(&broker, "sub", &[&session[..], &["-U", "a", "-E"]].concat()).ok();
+        publish(&broker, "a", "unwanted", &[]);
+        let out = on(&broker, "sub", &[&session[..], &["-t", "b", "-W", "1"]].concat());
+        assert_eq!((out.stdout.as_str(), out.code), ("", Some(27)));
+    }
+}
+
+#[test]
+fn a_session_expires() {
+    let broker = Broker::start();
+    let session = ["-c", "-i", "short", "-q", "1", "-V", "5", "-t", "a", "-x", "1"];
+    on(&broker, "sub", &[&session[..], &["-E"]].concat()).ok();
+    publish(&broker, "a", "too late", &[]);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let out = on(&broker, "sub", &[&session[..], &["-W", "1"]].concat());
+    assert_eq!(out.stdout, "");
+}
+
+#[test]
+fn an_interrupt_says_goodbye_and_a_kill_leaves_the_will() {
+    let broker = Broker::start();
+    let will = ["-t", "a", "--will-topic", "gone", "--will-payload", "lost", "--will-qos", "1"];
+    let mut wills = subscribed(&broker, &["-t", "gone", "-q", "1"]);
+    let polite = subscribed(&broker, &will);
+    polite.signal("INT");
+    let done = polite.done();
+    assert!(done.stderr.contains("DISCONNECT sent"), "{done:?}");
+    done.ok();
+    let mut killed = subscribed(&broker, &[&will[..], &["--will-retain"]].concat());
+    killed.process.kill().unwrap();
+    killed.process.wait().unwrap();
+    wills.wait_for("PUBLISH received");
+    wills.signal("TERM");
+    assert_eq!(wills.done().ok(), "lost\n");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let broker = Broker::start();
+    let mut sub = subscribed(&broker, &["-t", "a"]);
+    publish(&broker, "a", "1", &[]);
+    let mut line = String::new();
+    BufReader::new(sub.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "1\n");
+    publish(&broker, "a", "2", &[]);
+    let done = sub.done();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!done.stderr.contains("Error"), "{done:?}");
+}
+
+#[test]
+fn another_client_with_the_same_identifier_ends_it() {
+    let broker = Broker::start();
+    let sub = subscribed(&broker, &["-t", "a", "-i", "same", "-V", "5"]);
+    let other = start_on(&broker, "sub", &["-t", "a", "-i", "same", "-V", "5", "-E"]);
+    let done = sub.done();
+    assert_eq!(done.code, Some(0x8e), "{done:?}");
+    assert!(done.stderr.contains("session taken over"), "{done:?}");
+    other.done().ok();
+}
