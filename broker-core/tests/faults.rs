@@ -238,3 +238,21 @@ fn a_refusal_is_no_larger_than_the_client_accepts() {
     assert_eq!(broker.links[link].received.len(), 5);
     assert_eq!(broker.received(link), [refused]);
 }
+
+/// What waits for a member whose session ends goes to one that is not connected either.
+#[test]
+fn a_group_that_sleeps_loses_nothing_when_a_member_ends() {
+    let mut broker = Broker::new(1, quiet());
+    for (name, expiry_s) in [("short", 3), ("long", 100)] {
+        let link = broker.connect(v5(name, true, &[Property::SessionExpiryIntervalS(expiry_s)]));
+        broker.subscribe(link, "$share/g/t", QoS::AtLeastOnce);
+        broker.cut(link);
+    }
+    let publisher = broker.client(V5, "publisher");
+    for payload in [b"1", b"2"] {
+        broker.publish(publisher, "t", payload, QoS::AtLeastOnce, false);
+    }
+    broker.advance(5000);
+    let link = broker.connect(v5("long", false, &[]));
+    assert_eq!(broker.publishes(link).len(), 2);
+}
