@@ -392,7 +392,8 @@ mod tests {
     fn json_of_a_message() {
         let head = r#"{"tst":"2020-05-06T22:12:00.000000+0100","topic":"a/b","qos":1,"retain":0,"#;
         let properties = concat!(
-            r#""properties":{"content-type":"text","correlation-data":"xyz","response-topic":"r/t","#,
+            r#""properties":{"content-type":"text","correlation-data":"xyz","#,
+            r#""response-topic":"r/t","#,
             r#""message-expiry-interval":50,"payload-format-indicator":1,"#,
             r#""user-properties":{"k":"v","k":"w"},"subscription-identifier":3}"#
         );

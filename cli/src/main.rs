@@ -40,12 +40,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Whimbrel::try_parse() {
-        Ok(Whimbrel { command }) => match command.unwrap_or_else(|| Command::Broker(Box::default())) {
-            Command::Broker(args) => broker::run(*args),
-            Command::Pub(args) => publish::run(&args),
-            Command::Sub(args) => subscribe::run(&args),
-            Command::Bench(args) => bench::run(&args),
-        },
+        Ok(Whimbrel { command }) => run(command.unwrap_or(Command::Broker(Box::default()))),
         Err(error) => usage(&error),
     };
     match result {
@@ -56,6 +51,15 @@ fn main() -> ExitCode {
             }
             ExitCode::from(failure.code)
         }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Broker(args) => broker::run(*args),
+        Command::Pub(args) => publish::run(&args),
+        Command::Sub(args) => subscribe::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

@@ -19,6 +19,9 @@ const LINES_MAX: usize = 64;
 /// Long enough to matter to nobody; keep alive and the waker end the wait earlier.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// A broker that takes nothing for so long will not take the rest.
+const STALLED: Duration = Duration::from_secs(60);
+
 /// Publish messages.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
@@ -180,7 +183,7 @@ impl Publisher<'_> {
         while self.client.core().in_flight() > 0 {
             self.poll(LONG)?;
         }
-        Ok(self.client.flush(LONG)?)
+        Ok(self.client.flush(STALLED)?)
     }
 
     fn pause(&mut self, delay: Duration) -> Result<(), Stop> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use whimbrel_client::{Client, Error, Event, Settings};
+use whimbrel_client::{Client, Error, Event, Failure as Failed, Settings};
 use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode, Subscription};
 
 use crate::args::{Connection, QosArg, Setup};
@@ -358,6 +358,7 @@ fn handle_suback(setup: &Setup<'_>, filters: &[&str], codes: &[ReasonCode]) -> O
 fn is_final(error: &Error) -> bool {
     match error {
         Error::Refused(..) | Error::Command(_) | Error::WebSocket(_) => true,
+        Error::Failed(Failed::ServerMisbehaved(_)) => true,
         Error::Disconnected(reason, _) => {
             !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
         }

@@ -14,6 +14,8 @@ use crate::{Address, Error, Link};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 const BUFFER_LEN: usize = 64 * 1024;
+/// How long to wait for the broker to close the connection after DISCONNECT.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What a client is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,28 +185,41 @@ impl Client {
         }
     }
 
-    /// Writes all that is queued, whatever comes in meanwhile; at most `timeout`.
+    /// Writes all that is queued; fails if the broker takes nothing for `timeout`.
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
-        while self.link.has_output() {
+        let mut deadline = Instant::now() + timeout;
+        loop {
             let now = self.now();
             self.link.write(now)?;
             if !self.link.has_output() {
-                break;
+                return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::Timeout);
             }
             self.wait(left)?;
+            if self.link.is_writable() {
+                deadline = Instant::now() + timeout;
+            }
         }
-        Ok(())
     }
 
     /// Sends DISCONNECT after all that is queued, and closes.
     pub fn disconnect(mut self, disconnect: &Disconnect<'_>) -> Result<(), Error> {
         self.link.client.disconnect(disconnect)?;
-        self.flush(self.settings.connect_timeout)
+        self.flush(self.settings.connect_timeout)?;
+        // To close while bytes wait to be read resets the connection, and a reset can overtake
+        // the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
+        let deadline = Instant::now() + LINGER;
+        while !self.link.discard(&mut self.buffer) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.wait(left)?;
+        }
+        Ok(())
     }
 
     /// One round of waiting, writing and reading.
@@ -232,6 +247,15 @@ impl Client {
 
     fn now(&self) -> Millis {
         Millis(self.start.elapsed().as_millis() as u64)
+    }
+}
+
+impl Drop for Client {
+    /// What the client had to say last, such as why it gave the connection up.
+    fn drop(&mut self) {
+        let now = self.now();
+        // Nobody is left to tell that it could not be said.
+        let _ = self.link.write(now);
     }
 }
 

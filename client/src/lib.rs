@@ -33,4 +33,4 @@ pub use blocking::{Client, Connected, Settings};
 pub use error::Error;
 pub use link::Link;
 pub use mio::Waker;
-pub use whimbrel_client_core::{Error as CommandError, Event, Limits, Millis};
+pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};

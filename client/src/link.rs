@@ -36,7 +36,8 @@ struct WebSocket {
 }
 
 impl Link {
-    /// Makes the network connection, blocking for at most `timeout` per address, and queues CONNECT.
+    /// Makes the network connection, blocking for at most `timeout` per address, and queues
+    /// CONNECT.
     pub fn connect(
         address: &Address,
         timeout: Duration,
@@ -134,6 +135,23 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Whether the socket took all that it was given last.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Reads and forgets; true once the server has closed the connection.
+    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> bool {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
     }
 
     fn read(&mut self, now: Millis, buffer: &mut [u8]) -> Result<(), Error> {

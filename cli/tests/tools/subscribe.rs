@@ -1,7 +1,7 @@
 use std::io::{BufRead, BufReader};
 
 use crate::broker::Broker;
-use crate::tool::{on, start_on, subscribed};
+use crate::tool::{on, subscribed};
 
 fn publish(broker: &Broker, topic: &str, message: &str, more: &[&str]) {
     let words = [&["-t", topic, "-m", message, "-q", "1"], more].concat();
@@ -129,12 +129,29 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
-fn another_client_with_the_same_identifier_ends_it() {
+fn a_lost_connection_is_made_again() {
     let broker = Broker::start();
-    let sub = subscribed(&broker, &["-t", "a", "-i", "same", "-V", "5"]);
-    let other = start_on(&broker, "sub", &["-t", "a", "-i", "same", "-V", "5", "-E"]);
-    let done = sub.done();
-    assert_eq!(done.code, Some(0x8e), "{done:?}");
-    assert!(done.stderr.contains("session taken over"), "{done:?}");
-    other.done().ok();
+    let mut sub = subscribed(&broker, &["-t", "a", "-i", "same", "-C", "1"]);
+    // Debian's mosquitto closes the older connection without a DISCONNECT.
+    on(&broker, "sub", &["-t", "a", "-i", "same", "-E"]).ok();
+    sub.wait_for("connecting again");
+    sub.wait_for("SUBACK");
+    publish(&broker, "a", "after", &[]);
+    assert_eq!(sub.done().ok(), "after\n");
+}
+
+/// Bytes that nobody reads any more must not turn the goodbye into a reset.
+#[test]
+fn the_goodbye_arrives_however_much_is_still_coming() {
+    let broker = Broker::start();
+    let payload = "x".repeat(20_000);
+    for number in 0..50 {
+        publish(&broker, &format!("a/{number}"), &payload, &["-r"]);
+    }
+    let watch = subscribed(&broker, &["-t", "gone", "-q", "1", "-C", "1"]);
+    let words = ["-t", "a/#", "-C", "1", "--will-topic", "gone", "--will-payload", "lost"];
+    on(&broker, "sub", &words).ok();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    publish(&broker, "gone", "nothing was lost", &[]);
+    assert_eq!(watch.done().ok(), "nothing was lost\n");
 }
