@@ -12,6 +12,9 @@ use whimbrel_codec::{
 };
 use whimbrel_store::MemoryStore;
 
+#[path = "hot_path/more.rs"]
+mod more;
+
 const NOW: Millis = Millis(1000);
 /// Messages of one read, as a busy publisher sends them.
 const BURST: usize = 64;
@@ -133,6 +136,12 @@ const SCENARIOS: &[Scenario] = &[
     ("pair_qos0_v5", |n| flow(Version::V5, QoS::AtMostOnce, 64, 1, n)),
     ("pair_qos0_1024", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 1024, 1, n)),
     ("fanout_100_qos0", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 64, 100, n / 100)),
+    ("mail_qos0", more::mail),
+    ("properties_qos0", more::properties),
+    ("routes_at_random", more::routes_at_random),
+    ("retained_store", more::retained_store),
+    ("subscribe", more::subscribe),
+    ("connect", more::connect),
     ("fanout_100_qos1", |n| flow(Version::V3_1_1, QoS::AtLeastOnce, 64, 100, n / 100)),
 ];
 
