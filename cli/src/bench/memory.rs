@@ -8,7 +8,7 @@ use whimbrel_codec::{Connect, Disconnect, Properties, QoS, ReasonCode, Subscript
 use crate::args::Setup;
 
 /// Where brokers publish the bytes that they use.
-const TOPICS: [&str; 2] = ["$SYS/broker/memory/rss", "$SYS/broker/heap/current"];
+const TOPICS: [&str; 2] = ["$SYS/broker/memory/resident", "$SYS/broker/heap/current"];
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Bytes: RSS of the process if it is named, otherwise what `$SYS` says. None if neither tells.
