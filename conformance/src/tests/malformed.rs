@@ -44,9 +44,10 @@ pub const TESTS: &[Test] = &[
         refused(t, &[0x30, 0xff, 0xff, 0xff, 0xff, 0x01])
     }),
     all("a_remaining_length_before_connect_has_four_bytes", &[], &[], |t| {
+        // Nobody knows yet which version the client speaks, so the server may say nothing.
         let mut c = t.open()?;
         c.send_raw(&[0x10, 0xff, 0xff, 0xff, 0xff, 0x01]);
-        c.expect_malformed_connect()
+        c.expect_closed()
     }),
     v5("variable_byte_integers_use_the_fewest_bytes", &["MQTT-1.5.5-1"], |t| {
         // A remaining length, a property length and a subscription identifier with a byte too
