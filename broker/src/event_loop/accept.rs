@@ -15,7 +15,7 @@ use crate::mailbox::Moved;
 use crate::socket::Socket;
 
 /// Connections accepted from one listener in a tick: a storm of them must not hold up the others.
-const BATCH: usize = 64;
+const BATCH: usize = 8;
 /// How long to wait when the process can open no more files.
 const RETRY_MS: u64 = 1000;
 

@@ -34,7 +34,7 @@ pub(crate) use accept::Speaks;
 /// The largest read.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Events taken from one poll.
-const EVENTS: usize = 1024;
+const EVENTS: usize = 128;
 /// How long a closing connection may take to read what was sent to it.
 const LINGER_MS: u64 = 2000;
 /// How long clients may take to go when the broker shuts down.
