@@ -17,7 +17,7 @@ use whimbrel_codec::{Connect, Packet, Publish, QoS, Version};
 use check::Model;
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_client_receives_what_it_must(
@@ -54,6 +54,14 @@ proptest! {
             }
         }
         prop_assert_eq!(answer(shards, version, &pieces), whole);
+    }
+}
+
+fn cases() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: 5000, ..default },
     }
 }
 
