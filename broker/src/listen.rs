@@ -110,3 +110,47 @@ fn advice(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(port: u16) -> Config {
+        let endpoint = Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+        Config {
+            listeners: vec![Listener { endpoint, origin: "here".into() }],
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn an_occupied_port_is_told_even_if_it_is_shared() {
+        let first = bind_all(&local(0), 2).expect("a free port");
+        let taken = first.first().and_then(|bound| bound.endpoint.address()).expect("an address");
+        assert_ne!(taken.port(), 0);
+        let error = bind_all(&local(taken.port()), 2).err().expect("the port is taken");
+        assert_eq!(error.place, "here");
+        let what = format!("cannot listen on tcp {taken}: the address is already in use; ");
+        assert!(error.what.starts_with(&what), "{error}");
+    }
+
+    #[test]
+    fn accepted_sockets_send_without_delay() {
+        let bound = bind_all(&local(0), 1).expect("a free port").pop().expect("one listener");
+        let client = std::net::TcpStream::connect(bound.endpoint.address().expect("an address"));
+        let Some(Acceptor::Tcp(listener)) = bound.acceptors.first() else { panic!("no acceptor") };
+        let (socket, _) = listener.accept().expect("the client waits");
+        assert!(socket.nodelay().expect("an option"));
+        drop(client);
+    }
+
+    #[test]
+    fn a_socket_file_left_behind_is_replaced_and_one_in_use_is_not() {
+        let path = std::env::temp_dir().join(format!("whimbrel-{}.sock", std::process::id()));
+        let first = bind_unix(&path).expect("a new file");
+        assert_eq!(bind_unix(&path).err().map(|e| e.kind()), Some(io::ErrorKind::AddrInUse));
+        drop(first);
+        bind_unix(&path).expect("nobody listens there any more");
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}

@@ -73,9 +73,8 @@ impl clap::Args for Keys {
 
 impl FromArgMatches for Keys {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Keys, clap::Error> {
-        let value = |flag: String| {
-            matches.get_one::<String>(&flag).cloned().map(|value| (flag, value))
-        };
+        let value =
+            |flag: String| matches.get_one::<String>(&flag).cloned().map(|value| (flag, value));
         Ok(Keys(KEYS.iter().filter_map(|key| value(key.flag())).collect()))
     }
 

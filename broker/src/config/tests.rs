@@ -160,7 +160,7 @@ fn what_is_printed_reads_back_the_same() {
     let mut odd = Config::default();
     for key in KEYS {
         let text = if key.is_switch { "true" } else { "2000" };
-        let words = ["warn", "json", "1"];
+        let words = ["warn", "json", "1", "2000000"];
         let set =
             |text: &str, config: &mut Config| (key.set)(config, &keys::Input::Text(text)).is_ok();
         assert!(set(text, &mut odd) || words.iter().any(|w| set(w, &mut odd)), "{}", key.path);
