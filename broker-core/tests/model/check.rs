@@ -476,7 +476,7 @@ impl Model {
             // With QoS 0 it is lost where nobody is connected, or the one that gets it stalls.
             let sure = |client: &&Client| client.connection.as_ref().is_some_and(|c| !c.stalled);
             let connected = members.iter().filter(|client| client.connection.is_some());
-            let all_sure = connected.clone().count() > 0 && connected.clone().all(|c| sure(c));
+            let all_sure = connected.clone().count() > 0 && connected.clone().all(sure);
             let optional = message.qos == QoS::AtMostOnce && !all_sure;
             if !members.is_empty() {
                 let (qos, received, reissued) = (message.qos, 0, 0);
@@ -547,7 +547,7 @@ impl Model {
                 let known = known.expect("PUBREL for what is in flight");
                 assert!(known.released, "PUBREL before PUBREC");
                 known.here = true;
-                connection.answers.push_back(Answer::PubComp(n));
+                connection.answers.push_back(Answer::Comp(n));
             }
             Got::SubAck(n, codes) => {
                 assert!(codes.iter().all(|code| *code <= 2), "{codes:?}");
@@ -630,8 +630,8 @@ impl Model {
             session.repeat.retain(|id| *id != got.id);
         }
         connection.answers.push_back(match got.qos {
-            QoS::ExactlyOnce => Answer::PubRec(got.id),
-            _ => Answer::PubAck(got.id),
+            QoS::ExactlyOnce => Answer::Rec(got.id),
+            _ => Answer::Ack(got.id),
         });
         if again.is_none() {
             session.in_flight.push(InFlight { id: got.id, due, released: false, here: true });
@@ -650,19 +650,19 @@ impl Model {
             };
             let link = connection.link;
             let Some(answer) = connection.answers.pop_front() else { return };
-            let (Answer::PubAck(n) | Answer::PubRec(n) | Answer::PubComp(n)) = answer;
+            let (Answer::Ack(n) | Answer::Rec(n) | Answer::Comp(n)) = answer;
             let at = session.in_flight.iter().position(|f| f.id == n).expect("what is in flight");
             let ack = Ack::new(id(n));
             let packet = match answer {
-                Answer::PubRec(_) => {
+                Answer::Rec(_) => {
                     session.in_flight[at].released = true;
                     Packet::PubRec(ack)
                 }
-                Answer::PubAck(_) => {
+                Answer::Ack(_) => {
                     session.in_flight.remove(at);
                     Packet::PubAck(ack)
                 }
-                Answer::PubComp(_) => {
+                Answer::Comp(_) => {
                     session.in_flight.remove(at);
                     Packet::PubComp(ack)
                 }

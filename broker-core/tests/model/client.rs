@@ -61,12 +61,12 @@ pub struct InFlight {
     pub here: bool,
 }
 
-/// What the client has still to send.
+/// What the client has still to send: PUBACK, PUBREC or PUBCOMP.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
-    PubAck(u16),
-    PubRec(u16),
-    PubComp(u16),
+    Ack(u16),
+    Rec(u16),
+    Comp(u16),
 }
 
 #[derive(Debug)]
