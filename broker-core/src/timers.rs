@@ -79,10 +79,49 @@ impl Timers {
     }
 
     fn push(&mut self, key: u32, second: u32) {
+        if self.len > 2 * self.armed.len() + SLOTS {
+            self.forget_replaced();
+        }
         if let Some(slot) = self.slots.get_mut(second as usize % SLOTS) {
             slot.push((key, second));
             self.len += 1;
         }
+    }
+
+    /// Keys that were armed earlier and earlier have left their later timers behind.
+    fn forget_replaced(&mut self) {
+        let armed = &self.armed;
+        for slot in &mut self.slots {
+            slot.retain(|&(key, second)| armed.get(key as usize) == Some(&second));
+            // A timer may stand in its slot twice.
+            slot.sort_unstable();
+            slot.dedup();
+        }
+        self.len = self.slots.iter().map(Vec::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that comes again and again, each time for a shorter session.
+    #[test]
+    fn timers_do_not_pile_up() {
+        let mut timers = Timers::new(Millis(0));
+        timers.arm(1, Millis(500_000));
+        for second in (1000..1_000_000).rev() {
+            timers.arm(0, Millis(second * 1000));
+        }
+        assert!(timers.len <= 2 * 2 + SLOTS + 1, "{}", timers.len);
+        let mut fired = Vec::new();
+        timers.fire(Millis(499_000), &mut fired);
+        assert_eq!(fired, []);
+        timers.fire(Millis(1_000_000), &mut fired);
+        assert_eq!(fired, [1, 0]);
+        timers.fire(Millis(1_000_000_000), &mut fired);
+        assert_eq!(fired, [1, 0]);
+        assert_eq!(timers.next(), None);
     }
 }
 
