@@ -8,8 +8,8 @@ const WAYS: usize = 4;
 
 /// Whom a topic reaches, and for which state of the table that holds.
 pub(crate) struct Resolved {
-    hash: u64,
-    stamp: Stamp,
+    pub(crate) hash: u64,
+    pub(crate) stamp: Stamp,
     topic: String,
     pub(crate) route: Route,
     /// Not in a set: comes back to [`RouteCache::passing`].

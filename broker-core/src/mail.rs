@@ -1,6 +1,7 @@
 //! What one shard tells another: messages that the other's sessions want.
 
 use whimbrel_codec::QoS;
+use whimbrel_topics::{Stamp, SubscriptionOptions};
 
 use crate::Millis;
 use crate::message::{Message, Publication};
@@ -18,10 +19,12 @@ pub struct Mail {
 const KEPT_BYTES: usize = 1024 * 1024;
 
 /// For whom a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
     /// All ordinary subscribers of the shard.
     Subscribers,
+    /// The only one of them, as long as the route with this stamp is current.
+    Subscriber { session: u32, options: SubscriptionOptions, hash: u64, stamp: Stamp },
     /// One member of a shared-subscription group.
     Member {
         session: u32,

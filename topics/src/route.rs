@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::group::{Group, GroupRoute};
+use crate::routes::{SessionRef, SubscriptionOptions};
 use crate::subscribers::Packed;
 
 /// Shards a broker can have: the size of a [`ShardSet`].
@@ -107,6 +108,10 @@ pub struct Route {
     pub groups: Vec<GroupRoute>,
     /// Filters that contributed to `local`; with one alone nothing can overlap.
     filters: u32,
+    /// The first subscriber of another shard.
+    remote_first: Option<(SessionRef, Packed)>,
+    /// Whether there is another.
+    remote_more: bool,
 }
 
 impl Route {
@@ -120,8 +125,18 @@ impl Route {
         self.local.is_empty() && self.groups.is_empty() && self.remote.is_empty()
     }
 
+    /// The subscriber of another shard, if there is exactly one subscription in all others: it
+    /// can be told whom a message is for, and need not resolve the topic again. This holds as long
+    /// as the route is current.
+    pub fn only_remote(&self) -> Option<(SessionRef, SubscriptionOptions)> {
+        let (who, options) = self.remote_first.filter(|_| !self.remote_more)?;
+        Some((who, options.unpack()))
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
+        self.remote_first = None;
+        self.remote_more = false;
         self.local.clear();
         self.ids.clear();
         self.remote = ShardSet::default();
@@ -145,6 +160,16 @@ impl Route {
             ids_len: u32::from(id != 0),
             flags: options.flags(),
         });
+    }
+
+    pub(crate) fn add_remote(&mut self, who: SessionRef, options: Packed) {
+        self.remote.insert(who.shard);
+        self.remote_more |= self.remote_first.replace((who, options)).is_some();
+    }
+
+    pub(crate) fn add_remote_shard(&mut self, shard: u16) {
+        self.remote.insert(shard);
+        self.remote_more = true;
     }
 
     pub(crate) fn add_group(&mut self, group: &std::sync::Arc<Group>) {

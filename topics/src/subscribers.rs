@@ -206,7 +206,8 @@ impl Subscriber {
         if self.shard == shard {
             route.add_local(self.session, self.options);
         } else {
-            route.remote.insert(self.shard);
+            let who = SessionRef { shard: self.shard, session: self.session };
+            route.add_remote(who, self.options);
         }
     }
 }
@@ -256,7 +257,7 @@ impl Ordinary {
             Ordinary::PerShard(lists) => {
                 for list in lists {
                     if list.shard != shard {
-                        route.remote.insert(list.shard);
+                        route.add_remote_shard(list.shard);
                         continue;
                     }
                     for session in list.sessions.items() {

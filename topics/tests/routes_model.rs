@@ -135,6 +135,38 @@ impl Model {
     }
 }
 
+/// What a route may say of the only subscriber of other shards.
+fn check_only_remote(model: &Model, topic: &str, shard: u16, route: &Route) {
+    let remote = |((filter, group, who), _): &(&Key, &(SubscriptionOptions, bool))| {
+        group.is_none() && who.shard != shard && matches(filter, topic)
+    };
+    let remote: Vec<_> = model.0.iter().filter(remote).collect();
+    match (route.only_remote(), remote.as_slice()) {
+        (Some((who, options)), [(key, (expected, _))]) => {
+            assert_eq!((who, plain(options)), (key.2, plain(*expected)));
+        }
+        (Some(_), _) => panic!("not the only one of {}", remote.len()),
+        (None, _) => {}
+    }
+}
+
+#[test]
+fn the_only_subscriber_of_other_shards_is_known() {
+    let routes = Routes::with_seed(3);
+    let hash = routes.topic_hash("a/b");
+    let mut route = Route::default();
+    let far = |session| SessionRef { shard: 1, session };
+    routes.subscribe("a/+", None, far(7), options((1, false, true, 5)));
+    routes.resolve("a/b", hash, 0, &mut route);
+    let (who, wanted) = route.only_remote().expect("one subscription elsewhere");
+    assert_eq!((who, plain(wanted)), (far(7), (1, false, true, 5)));
+    routes.resolve("a/b", hash, 1, &mut route);
+    assert!(route.only_remote().is_none(), "it is local there");
+    routes.subscribe("a/b", None, far(7), options((0, false, false, 0)));
+    routes.resolve("a/b", hash, 0, &mut route);
+    assert!(route.only_remote().is_none(), "two subscriptions overlap");
+}
+
 fn plain(o: SubscriptionOptions) -> Options {
     (o.qos, o.no_local, o.retain_as_published, o.id)
 }
@@ -244,11 +276,13 @@ proptest! {
                     let cached = cache.entry((topic, shard)).or_default();
                     if routes.is_current(hash, cached.0) {
                         prop_assert_eq!(meaning(&cached.1), expected, "cached {}", topic);
+                        check_only_remote(&model, topic, shard, &cached.1);
                         continue;
                     }
                     cached.0 = routes.resolve(topic, hash, shard, &mut cached.1);
                     prop_assert!(routes.is_current(hash, cached.0));
                     prop_assert_eq!(meaning(&cached.1), expected, "resolved {}", topic);
+                    check_only_remote(&model, topic, shard, &cached.1);
                     for group in &cached.1.groups {
                         prop_assert_eq!(routes.group(group.key()).unwrap().key(), group.key());
                     }

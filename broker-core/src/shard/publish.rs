@@ -4,9 +4,10 @@ use whimbrel_codec::{
     Ack, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version,
 };
 use whimbrel_protocol::AliasError;
-use whimbrel_topics::{GroupMember, GroupRoute, SessionRef};
+use whimbrel_topics::{GroupMember, GroupRoute, SessionRef, SubscriptionOptions};
 
 use super::{Shard, sys};
+use crate::cache::Resolved;
 use crate::conn::NO_SESSION;
 use crate::encode::keep_if_large;
 use crate::mail::To;
@@ -237,11 +238,7 @@ impl Shard {
             routed.refused |= !self.deliver(subscriber.session, qos, retain, ids, NO_GROUP, p);
         }
         if !route.remote.is_empty() {
-            for shard in route.remote.iter() {
-                if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
-                    mail.push(To::Subscribers, retain, p);
-                }
-            }
+            self.mail_to_subscribers(&entry, retain, p);
         }
         for group in &route.groups {
             routed.refused |= !self.share(group, retain, p);
@@ -250,11 +247,31 @@ impl Shard {
         routed
     }
 
+    fn mail_to_subscribers(&mut self, entry: &Resolved, retain: bool, p: &Publication<'_>) {
+        if let Some((SessionRef { shard, session }, options)) = entry.route.only_remote() {
+            let (hash, stamp) = (entry.hash, entry.stamp);
+            if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
+                mail.push(To::Subscriber { session, options, hash, stamp }, retain, p);
+            }
+            return;
+        }
+        for shard in entry.route.remote.iter() {
+            if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
+                mail.push(To::Subscribers, retain, p);
+            }
+        }
+    }
+
     /// A message from another shard.
     pub(super) fn receive(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {
         self.encoder.next_publication();
         match to {
-            To::Subscribers => {
+            To::Subscriber { session, options, hash, stamp }
+                if self.shared.routes.is_current(hash, stamp) =>
+            {
+                self.deliver_with(session, &options, NO_GROUP, retain, p);
+            }
+            To::Subscribers | To::Subscriber { .. } => {
                 let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
                 let receivers = entry.route.local.len();
                 keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
@@ -325,7 +342,18 @@ impl Shard {
             }
             return true;
         }
-        let options = member.options;
+        self.deliver_with(session, &member.options, group, retain, p)
+    }
+
+    /// Delivers to the session of one subscription.
+    fn deliver_with(
+        &mut self,
+        session: u32,
+        options: &SubscriptionOptions,
+        group: u32,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) -> bool {
         let qos = p.qos.min(QoS::from_u8(options.qos).unwrap_or_default());
         let retain = retain && options.retain_as_published;
         let ids = std::slice::from_ref(&options.id);
