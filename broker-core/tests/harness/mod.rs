@@ -34,7 +34,7 @@ pub enum Got {
 }
 
 /// A PUBLISH of the broker.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Delivered {
     pub topic: String,
     pub payload: Vec<u8>,
@@ -47,6 +47,17 @@ pub struct Delivered {
     pub subscription_ids: Vec<u32>,
     /// Length of the whole packet.
     pub packet_len: usize,
+}
+
+/// A long payload is not worth printing.
+impl std::fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Delivered { topic, payload, qos, retain, dup, id, expiry_s, .. } = self;
+        let name = String::from_utf8_lossy(payload.get(..20).unwrap_or(payload));
+        write!(f, "{:?} ({} bytes) to {topic} {qos:?} {id}", name.trim(), payload.len())?;
+        write!(f, ", retain {retain}, dup {dup}, expiry {expiry_s:?}")?;
+        write!(f, ", subscriptions {:?}", self.subscription_ids)
+    }
 }
 
 pub struct Link {

@@ -350,7 +350,8 @@ impl Model {
         let padding = if shared { Some(0) } else { op.padding };
         // Empty payloads cannot be told from each other.
         let expiry_s = op.expiry_s.filter(|_| v5 && !shared && padding.is_some());
-        let retain = op.retain && !shared;
+        // Due live and retained, one that may be too large could not be told from itself.
+        let retain = op.retain && !shared && padding.is_none_or(|len| len == 0);
         let expires_s = expiry_s.map(|s| self.now_s + u64::from(s));
         let message = self.message(topic, padding, op.qos, expires_s);
 
