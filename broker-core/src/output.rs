@@ -165,3 +165,73 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use whimbrel_codec::QoS;
+
+    use super::*;
+    use crate::Millis;
+    use crate::message::{Account, Publication};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Copy(usize),
+        Refer(usize),
+        Written(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => (1usize..60).prop_map(Step::Copy),
+            1 => (1usize..60).prop_map(Step::Refer),
+            3 => (0usize..90).prop_map(Step::Written),
+        ]
+    }
+
+    proptest! {
+        /// Whatever the socket takes at a time, the bytes are in order and whole.
+        #[test]
+        fn output_is_like_a_queue_of_bytes(steps in prop::collection::vec(step(), 1..80)) {
+            let (mut output, mut pool) = (Output::default(), Pool::default());
+            let account = Arc::new(Account::default());
+            let mut model: Vec<u8> = Vec::new();
+            let mut next = 0u8;
+            for step in steps {
+                let mut fresh = |len: usize| -> Vec<u8> {
+                    let bytes = || { next = next.wrapping_add(1); next };
+                    std::iter::repeat_with(bytes).take(len).collect()
+                };
+                match step {
+                    Step::Copy(len) => {
+                        let bytes = fresh(len);
+                        output.buf(&mut pool).extend_from_slice(&bytes);
+                        output.appended(len);
+                        model.extend(bytes);
+                    }
+                    Step::Refer(len) => {
+                        let bytes = fresh(len);
+                        let (qos, expires) = (QoS::AtMostOnce, Millis::NEVER);
+                        let mut p = Publication::new("t", &[], &bytes, qos, expires);
+                        output.append_payload(p.keep(&account, &mut Vec::new()));
+                        model.extend(bytes);
+                    }
+                    Step::Written(n) => {
+                        let n = n.min(model.len());
+                        output.written(n, &mut pool);
+                        model.drain(..n);
+                    }
+                }
+                prop_assert_eq!(output.len(), model.len());
+                let chunks: Vec<&[u8]> = output.chunks().collect();
+                prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+                prop_assert_eq!(chunks.concat(), model.clone());
+            }
+            output.written(model.len(), &mut pool);
+            prop_assert_eq!(account.bytes(), 0);
+        }
+    }
+}

@@ -101,6 +101,11 @@ impl Timers {
     }
 }
 
+/// A broker that runs for 136 years is not expected.
+fn seconds(s: u64) -> u32 {
+    u32::try_from(s).unwrap_or(u32::MAX - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,9 +128,4 @@ mod tests {
         assert_eq!(fired, [1, 0]);
         assert_eq!(timers.next(), None);
     }
-}
-
-/// A broker that runs for 136 years is not expected.
-fn seconds(s: u64) -> u32 {
-    u32::try_from(s).unwrap_or(u32::MAX - 1)
 }

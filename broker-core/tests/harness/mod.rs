@@ -82,6 +82,8 @@ pub struct Broker {
     pub now: Millis,
     pub events: Vec<Event>,
     by_conn: HashMap<(u16, ConnId), LinkId>,
+    /// Batches that were read, to be filled again as a runtime does.
+    spare: Vec<Mail>,
 }
 
 pub fn quiet() -> Config {
@@ -103,7 +105,7 @@ impl Broker {
         };
         let shards = (0..shards).map(shard).collect();
         let (links, events, by_conn) = (Vec::new(), Vec::new(), HashMap::new());
-        Broker { shards, shared, links, now, events, by_conn }
+        Broker { shards, shared, links, now, events, by_conn, spare: Vec::new() }
     }
 
     // ---- sockets
@@ -190,12 +192,15 @@ impl Broker {
                 }
                 let mut batches: Vec<(ShardId, Mail)> = Vec::new();
                 while let Some((to, mail)) = self.shards[at].poll_mail() {
-                    batches.push((to, std::mem::take(mail)));
+                    let mut batch = self.spare.pop().unwrap_or_default();
+                    std::mem::swap(&mut batch, mail);
+                    batches.push((to, batch));
                 }
                 for (to, mut mail) in batches {
                     quiet = false;
                     self.shards[usize::from(to.0)].handle_mail(self.now, &mut mail);
                     assert!(mail.is_empty());
+                    self.spare.push(mail);
                 }
             }
             if quiet {
