@@ -35,6 +35,8 @@ pub(crate) struct Encoder {
     scratch: Vec<u8>,
     /// By (5.0, QoS above 0).
     variants: [Option<Variant>; 4],
+    /// Several subscribers are expected: a variant will be copied more than once.
+    many: bool,
     /// For bodies that are put together to be kept.
     pub(crate) body: Vec<u8>,
 }
@@ -53,11 +55,14 @@ struct Variant {
 }
 
 impl Encoder {
-    /// Forgets the variants: another publication comes.
+    /// Another publication comes, for about this many subscribers.
     #[inline]
-    pub(crate) fn next_publication(&mut self) {
-        self.scratch.clear();
-        self.variants = [None; 4];
+    pub(crate) fn next_publication(&mut self, receivers: usize) {
+        self.many = receivers > 1;
+        if self.many {
+            self.scratch.clear();
+            self.variants = [None; 4];
+        }
     }
 
     /// Appends the packet to the connection's output. By reference if the payload is large and the
@@ -71,7 +76,7 @@ impl Encoder {
         e: &Envelope<'_>,
     ) -> Result<usize, TooLarge> {
         let by_reference = p.payload.len() >= BY_REFERENCE_BYTES && p.kept().is_some();
-        if !e.ids.is_empty() || conn.sends_aliases() {
+        if !self.many || !e.ids.is_empty() || conn.sends_aliases() {
             return Self::send_alone(now, conn, pool, p, e, by_reference);
         }
         let at = usize::from(conn.version.is_v5()) * 2 + usize::from(e.qos != QoS::AtMostOnce);
@@ -126,7 +131,7 @@ impl Encoder {
         variant
     }
 
-    /// With subscription identifiers or aliases a packet is like no other.
+    /// For one subscriber; with subscription identifiers or aliases a packet is like no other.
     fn send_alone(
         now: Millis,
         conn: &mut Conn,
@@ -135,13 +140,14 @@ impl Encoder {
         e: &Envelope<'_>,
         by_reference: bool,
     ) -> Result<usize, TooLarge> {
-        let largest = Head::new(now, conn, p, e, OutgoingAlias::None);
+        let mut head = Head::new(now, conn, p, e, OutgoingAlias::None);
         // An alias may add three bytes; a packet so close to the limit goes without.
-        let alias = match largest.packet_len().saturating_add(5) <= conn.max_packet_size as usize {
-            true => conn.choose_alias(p.topic),
-            false => OutgoingAlias::None,
-        };
-        let head = Head::new(now, conn, p, e, alias);
+        if conn.sends_aliases()
+            && head.packet_len().saturating_add(5) <= conn.max_packet_size as usize
+        {
+            let alias = conn.choose_alias(p.topic);
+            head = Head::new(now, conn, p, e, alias);
+        }
         if head.packet_len() > conn.max_packet_size as usize {
             return Err(TooLarge);
         }

@@ -132,7 +132,7 @@ impl Shard {
         for delivery in shared {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
-            self.encoder.next_publication();
+            self.encoder.next_publication(1);
             let (group, retain) = (delivery.group, delivery.retain);
             if self.share_except(who, group, 0, retain, &mut p)
                 || (!keep && self.share_with_any(group, retain, &mut p))

@@ -159,7 +159,7 @@ impl Shard {
         };
         let Some(message) = &delivery.message else { return false };
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return false };
-        self.encoder.next_publication();
+        self.encoder.next_publication(1);
         let envelope = Envelope {
             qos: delivery.qos,
             retain: delivery.retain,

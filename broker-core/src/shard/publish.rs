@@ -221,9 +221,9 @@ impl Shard {
         if retain {
             self.retain(p);
         }
-        self.encoder.next_publication();
         let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
         let route = &entry.route;
+        self.encoder.next_publication(route.local.len());
         let mut routed = Routed { matched: !route.is_empty(), refused: false };
         let receivers = route.local.len() + usize::from(!route.remote.is_empty());
         keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
@@ -264,16 +264,17 @@ impl Shard {
 
     /// A message from another shard.
     pub(super) fn receive(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {
-        self.encoder.next_publication();
         match to {
             To::Subscriber { session, options, hash, stamp }
                 if self.shared.routes.is_current(hash, stamp) =>
             {
+                self.encoder.next_publication(1);
                 self.deliver_with(session, &options, NO_GROUP, retain, p);
             }
             To::Subscribers | To::Subscriber { .. } => {
                 let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
                 let receivers = entry.route.local.len();
+                self.encoder.next_publication(receivers);
                 keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
                 for subscriber in &entry.route.local {
                     if !subscriber.receives(false) {
@@ -287,6 +288,7 @@ impl Shard {
                 self.cache.put(entry);
             }
             To::Member { session, group, hops } => {
+                self.encoder.next_publication(1);
                 self.receive_shared(session, group, hops, retain, p)
             }
         }

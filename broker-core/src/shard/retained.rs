@@ -180,7 +180,7 @@ impl Shard {
         let mut p = message.publication();
         let qos = p.qos.min(QoS::from_u8(qos).unwrap_or_default());
         let ids = std::slice::from_ref(&id);
-        self.encoder.next_publication();
+        self.encoder.next_publication(1);
         // [MQTT-3.3.1-8]
         self.deliver(slot, qos, true, if id == 0 { &[] } else { ids }, NO_GROUP, &mut p);
     }
