@@ -1,202 +1,19 @@
-//! All tests against the broker's core in memory, with a clock that the tests move.
-//!
-//! Each test gets a broker of its own. The whole is run with one shard and with three, since what
-//! crosses shards takes another way.
+//! All tests against the broker's core in memory, with a clock that the tests move; and the tests
+//! themselves tested, against brokers with faults.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+#[path = "memory/faults.rs"]
+mod faults;
+#[path = "memory/faulty.rs"]
+mod faulty;
+#[path = "memory/world.rs"]
+mod world;
 
-use whimbrel_broker_core::{Action, Config, ConnId, Millis, Peer, Shard, ShardId, Shared};
+use std::collections::BTreeSet;
+
+use faulty::Faulty;
 use whimbrel_conformance::outcome::Stop;
-use whimbrel_conformance::port::{Broker, Connection, Received};
 use whimbrel_conformance::runner;
-use whimbrel_store::MemoryStore;
-
-const PEER: Peer = Peer { transport: "memory", address: None };
-/// A packet above the broker's limit must be possible.
-const MAX_PACKET_SIZE_BYTES: u32 = 1024 * 1024;
-
-/// A broker without sockets.
-struct InMemory(Rc<RefCell<World>>);
-
-/// Shards, what runs between them, and the clock.
-struct World {
-    now: Millis,
-    shards: Vec<Shard>,
-    links: Vec<Link>,
-}
-
-/// A connection as the client sees it.
-struct Link {
-    shard: usize,
-    conn: ConnId,
-    received: Vec<u8>,
-    closed: bool,
-}
-
-/// The client's end of one.
-struct End {
-    world: Rc<RefCell<World>>,
-    link: usize,
-}
-
-impl InMemory {
-    fn new(shards: u16) -> InMemory {
-        let config =
-            Arc::new(Config { max_packet_size_bytes: MAX_PACKET_SIZE_BYTES, ..Config::default() });
-        let shared = Shared::new(shards, 1);
-        let now = Millis(1_000_000);
-        let shard = |id| {
-            let store = Box::new(MemoryStore);
-            Shard::new(ShardId(id), shared.clone(), config.clone(), store, 7, now)
-        };
-        let shards = (0..shards).map(shard).collect();
-        InMemory(Rc::new(RefCell::new(World { now, shards, links: Vec::new() })))
-    }
-}
-
-impl Broker for InMemory {
-    fn open(&self) -> Result<Box<dyn Connection>, String> {
-        let mut world = self.0.borrow_mut();
-        let link = world.links.len();
-        let (now, shard) = (world.now, link % world.shards.len());
-        let conn = world.shards[shard].handle_open(now, PEER);
-        world.links.push(Link { shard, conn, received: Vec::new(), closed: false });
-        Ok(Box::new(End { world: self.0.clone(), link }))
-    }
-
-    fn advance(&self, time: Duration) {
-        let mut world = self.0.borrow_mut();
-        let end = Millis(world.now.0 + time.as_millis() as u64);
-        world.advance(end);
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn silence(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-impl Connection for End {
-    fn send(&mut self, bytes: &[u8]) {
-        let mut world = self.world.borrow_mut();
-        let Link { shard, conn, closed, .. } = world.links[self.link];
-        if closed {
-            return;
-        }
-        let now = world.now;
-        world.shards[shard].handle_bytes(now, conn, bytes);
-        world.settle();
-    }
-
-    fn receive(&mut self, _: Duration, bytes: &mut Vec<u8>) -> Received {
-        let link = &mut self.world.borrow_mut().links[self.link];
-        if !link.received.is_empty() {
-            bytes.append(&mut link.received);
-            return Received::Bytes;
-        }
-        if link.closed { Received::Closed } else { Received::Nothing }
-    }
-
-    fn close(&mut self) {
-        let mut world = self.world.borrow_mut();
-        let link = &mut world.links[self.link];
-        if std::mem::replace(&mut link.closed, true) {
-            return;
-        }
-        let (shard, conn) = (link.shard, link.conn);
-        let now = world.now;
-        world.shards[shard].handle_closed(now, conn);
-        world.settle();
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl World {
-    /// Moves the clock from deadline to deadline until `end`.
-    fn advance(&mut self, end: Millis) {
-        while self.now < end {
-            let next = self.shards.iter().filter_map(Shard::poll_timeout).min();
-            self.now = next.unwrap_or(end).max(Millis(self.now.0 + 1)).min(end);
-            for shard in &mut self.shards {
-                shard.handle_timeout(self.now);
-            }
-            self.settle();
-        }
-    }
-
-    /// Does what the shards ask for until they ask for nothing.
-    fn settle(&mut self) {
-        loop {
-            let mut quiet = true;
-            for at in 0..self.shards.len() {
-                while let Some(action) = self.shards[at].poll_action(self.now) {
-                    quiet = false;
-                    self.act(at, action);
-                }
-                let mut sent = Vec::new();
-                while let Some((to, mail)) = self.shards[at].poll_mail() {
-                    sent.push((to, std::mem::take(mail)));
-                }
-                for (to, mut mail) in sent {
-                    quiet = false;
-                    self.shards[usize::from(to.0)].handle_mail(self.now, &mut mail);
-                }
-            }
-            if quiet {
-                return;
-            }
-        }
-    }
-
-    fn act(&mut self, shard: usize, action: Action) {
-        match action {
-            Action::Send(conn) => self.deliver(shard, conn),
-            Action::Close { conn, .. } => {
-                self.deliver(shard, conn);
-                if let Some(link) = self.link(shard, conn) {
-                    link.closed = true;
-                }
-                self.shards[shard].handle_closed(self.now, conn);
-            }
-            Action::Move { conn, to, bytes } => {
-                let home = usize::from(to.0);
-                self.shards[shard].handle_closed(self.now, conn);
-                let moved = self.shards[home].handle_open(self.now, PEER);
-                if let Some(link) = self.link(shard, conn) {
-                    (link.shard, link.conn) = (home, moved);
-                }
-                self.shards[home].handle_bytes(self.now, moved, &bytes);
-            }
-            Action::Pause(_) | Action::Resume(_) | Action::Event(_) => {}
-        }
-    }
-
-    /// The client takes all that waits for it.
-    fn deliver(&mut self, shard: usize, conn: ConnId) {
-        let bytes: Vec<u8> = self.shards[shard].output(conn).flatten().copied().collect();
-        let len = bytes.len();
-        if let Some(link) = self.link(shard, conn) {
-            link.received.extend(bytes);
-        }
-        self.shards[shard].handle_written(self.now, conn, len);
-    }
-
-    fn link(&mut self, shard: usize, conn: ConnId) -> Option<&mut Link> {
-        let same = |link: &&mut Link| link.shard == shard && link.conn == conn && !link.closed;
-        self.links.iter_mut().find(same)
-    }
-}
+use world::InMemory;
 
 fn run(shards: u16) {
     let runs = runner::select("", None);
@@ -211,7 +28,7 @@ fn run(shards: u16) {
             Err(Stop::Skipped(why)) => println!("skipped {}: {why}", run.name()),
         }
     }
-    assert_eq!(finished.len(), runs.len(), "a test panicked");
+    assert_eq!(finished.len(), runs.len());
     assert!(failures.is_empty(), "with {shards} shards:\n{failures}");
 }
 
@@ -220,7 +37,33 @@ fn the_core_conforms_with_one_shard() {
     run(1);
 }
 
+/// What crosses shards takes another way.
 #[test]
 fn the_core_conforms_with_three_shards() {
     run(3);
+}
+
+/// No test passes whatever the broker does, and no fault of the list goes unnoticed.
+#[test]
+fn every_test_notices_a_fault_and_every_fault_is_noticed() {
+    let runs = runner::select("", None);
+    let mut blind: BTreeSet<String> = runs.iter().map(runner::Run::name).collect();
+    let mut unnoticed = Vec::new();
+    for fault in faults::FAULTS {
+        let finished = runner::run_all(&runs, 2, true, || Faulty::new(InMemory::new(1), fault));
+        let failed: Vec<String> = finished
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Err(Stop::Failed(_))))
+            .map(|(run, _)| run.name())
+            .collect();
+        println!("{:4} tests notice: {}", failed.len(), fault.name);
+        if failed.is_empty() {
+            unnoticed.push(fault.name);
+        }
+        for name in failed {
+            blind.remove(&name);
+        }
+    }
+    assert!(unnoticed.is_empty(), "faults that no test notices: {unnoticed:#?}");
+    assert!(blind.is_empty(), "tests that notice no fault: {blind:#?}");
 }

@@ -199,7 +199,19 @@ pub const TESTS: &[Test] = &[
         c.send_raw(&raw::unsubscribe(t.version, t.topic("none").as_bytes()));
         none(c.expect_ack(PacketType::UnsubAck, packet_id(1))?)?;
         c.send_raw(&raw::packet(0x32, &[&raw::field(t.topic("none")), &[0, 2, 0]]));
-        none(c.expect_ack(PacketType::PubAck, packet_id(2))?)
+        none(c.expect_ack(PacketType::PubAck, packet_id(2))?)?;
+        // What a server may refuse, and would like to say why.
+        let props = raw::properties(t.version, &[0x01, 1]);
+        let topic = raw::field(t.topic("none"));
+        c.send_raw(&raw::packet(0x32, &[&topic, &[0, 3], &props, b"\xff"]));
+        if let Ok(puback) = c.expect_ack(PacketType::PubAck, packet_id(3)) {
+            none(puback)?;
+            c.send_raw(&raw::subscribe(t.version, b"not/a#filter", &[], 0));
+            if let Ok(suback) = c.expect(PacketType::SubAck) {
+                none(suback)?;
+            }
+        }
+        Ok(())
     }),
     all(
         "a_silent_client_is_closed_after_one_and_a_half_keep_alives",

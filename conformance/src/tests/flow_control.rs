@@ -197,13 +197,19 @@ pub const TESTS: &[Test] = &[
             let mut c = t.connect_with(small)?;
             c.publish(&topic, "x", AtLeastOnce)?;
             c.publish(&topic, "x", ExactlyOnce)?;
-            let props = raw::properties(t.version, &[0x01, 1]);
-            c.send_raw(&raw::packet(0x34, &[&raw::field(&topic), &[0, 77], &props, b"\xff"]));
-            c.expect_ack(PacketType::PubRec, packet_id(77))?;
             c.send(Packet::PubRel(Ack::new(packet_id(99))))?;
             c.expect_ack(PacketType::PubComp, packet_id(99))?;
             c.subscribe(&topic, AtLeastOnce)?;
             c.unsubscribe(&["never/subscribed"])?;
+            let props = raw::properties(t.version, &[0x01, 1]);
+            c.send_raw(&raw::packet(0x34, &[&raw::field(&topic), &[0, 77], &props, b"\xff"]));
+            if c.expect_ack(PacketType::PubRec, packet_id(77)).is_err() {
+                return c.expect_closed_with(&[PayloadFormatInvalid]);
+            }
+            c.send_raw(&raw::subscribe(t.version, b"not/a#filter", &[], 0));
+            if c.expect(PacketType::SubAck).is_err() {
+                return c.expect_closed_with(&[TopicFilterInvalid, MalformedPacket, ProtocolError]);
+            }
             c.send(Packet::Connect(small))?;
             c.expect_closed_with(&[ProtocolError])
         },

@@ -201,7 +201,7 @@ pub const TESTS: &[Test] = &[
             Property::CorrelationData(b"\x00\xff42"),
             Property::UserProperty("b", "1"),
             Property::UserProperty("a", "2"),
-            Property::UserProperty("b", "1"),
+            Property::UserProperty("b", "3"),
         ];
         let will = Will { properties: Properties::new(&properties), ..will(&topic) };
         t.connect_with(Connect { will: Some(will), ..t.hello(&t.id("will")) })?.lose();
