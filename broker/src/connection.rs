@@ -1,5 +1,7 @@
 //! What the runtime keeps for each connection: little, for there may be very many.
 
+use std::net::SocketAddr;
+
 use whimbrel_broker_core::{ConnId, Millis};
 
 use crate::layer::Layer;
@@ -83,16 +85,35 @@ impl Connection {
     }
 }
 
+/// As many connections as are likely to be opened in a tick.
+const RECENT: usize = 64;
+
 /// The connections of a shard, by the number that the core gave them.
-#[derive(Default)]
 pub(crate) struct Connections {
     slots: Vec<Option<Connection>>,
     len: usize,
+    /// Addresses that accepting told, by the low bits of the number. Most are asked for at once,
+    /// when the CONNECT is logged; those that were overwritten cost a system call.
+    recent: [Option<(ConnId, SocketAddr)>; RECENT],
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { slots: Vec::new(), len: 0, recent: [None; RECENT] }
+    }
 }
 
 impl Connections {
-    pub(crate) fn insert(&mut self, id: ConnId, connection: Connection) {
+    pub(crate) fn insert(
+        &mut self,
+        id: ConnId,
+        connection: Connection,
+        address: Option<SocketAddr>,
+    ) {
         let at = id.0 as usize;
+        if let Some(recent) = self.recent.get_mut(at % RECENT) {
+            *recent = address.map(|address| (id, address));
+        }
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
         }
@@ -110,6 +131,15 @@ impl Connections {
 
     pub(crate) fn get(&self, id: ConnId) -> Option<&Connection> {
         self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    /// None for a Unix socket, or if the peer is gone.
+    pub(crate) fn peer_address(&self, id: ConnId) -> Option<SocketAddr> {
+        let connection = self.get(id)?;
+        match self.recent.get(id.0 as usize % RECENT) {
+            Some(Some((recent, address))) if *recent == id => Some(*address),
+            _ => connection.socket.peer_address(),
+        }
     }
 
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Connection> {

@@ -352,3 +352,56 @@ fn a_slow_reader_does_not_disturb_its_neighbours() {
     }
     assert!((1..400).contains(&received), "{received}");
 }
+
+#[test]
+fn a_full_mailbox_slows_the_sender_and_loses_nothing() {
+    let broker = Broker::with_flags(&["--shards", "2", "--max-mailbox-bytes", "1024"]);
+    let mut subscribers: Vec<_> = (0..8).map(|_| broker.tcp()).collect();
+    for (n, subscriber) in subscribers.iter_mut().enumerate() {
+        subscriber.connect(&format!("subscriber {n}"));
+        subscriber.subscribe("flow");
+    }
+    let mut publishers: Vec<_> = (0..8).map(|_| broker.tcp()).collect();
+    for (n, publisher) in publishers.iter_mut().enumerate() {
+        publisher.connect(&format!("publisher {n}"));
+    }
+    std::thread::scope(|scope| {
+        for (n, publisher) in publishers.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for count in 0..500u16 {
+                    let [high, low] = count.to_be_bytes();
+                    let payload = [&[b'x'; 100][..], &[n as u8, high, low]].concat();
+                    publisher.send(&publish("flow", &payload));
+                }
+            });
+        }
+        for subscriber in &mut subscribers {
+            scope.spawn(move || {
+                let mut next = [0u16; 8];
+                for _ in 0..8 * 500 {
+                    let packet = subscriber.packet();
+                    let [.., n, high, low] = packet[..] else { panic!("a short packet") };
+                    assert_eq!(u16::from_be_bytes([high, low]), next[usize::from(n)], "order");
+                    next[usize::from(n)] += 1;
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn one_with_too_many_open_files_goes_on_when_some_are_closed() {
+    let command = "ulimit -n 60; exec \"$0\" \"$@\"";
+    let broker = Broker::under_shell(command, &["--shards", "1"]);
+    let mut clients: Vec<_> = (0..100).map(|_| broker.tcp()).collect();
+    clients[0].connect("first");
+    for (n, client) in clients.iter_mut().enumerate().skip(1) {
+        client.send(&connect(&format!("c{n}")));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    clients[0].send(&[0xc0, 0]);
+    assert_eq!(clients[0].packet(), [0xd0, 0], "PINGRESP: those who are there are served");
+    let mut last = clients.pop().unwrap();
+    drop(clients);
+    assert_eq!(last.packet()[0], 0x20, "CONNACK, once there is room");
+}

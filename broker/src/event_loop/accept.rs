@@ -134,7 +134,7 @@ impl EventLoop {
 
     fn open(&mut self, socket: Socket, layer: Option<Box<Layer>>, peer: Peer) -> ConnId {
         let id = self.core.handle_open(self.now, peer);
-        self.connections.insert(id, Connection::new(socket, layer));
+        self.connections.insert(id, Connection::new(socket, layer), peer.address);
         self.fresh.push(id);
         id
     }
@@ -154,6 +154,7 @@ impl EventLoop {
     /// A connection's session lives in another shard. Events that were pending here are not
     /// missed: when the socket is registered there, the poll reports how it stands.
     pub(super) fn depart(&mut self, id: ConnId, to: usize, bytes: Vec<u8>) {
+        let address = self.connections.peer_address(id);
         let Some(mut connection) = self.connections.remove(id) else { return };
         self.gone.push(id);
         if connection.is(Flag::Registered)
@@ -168,7 +169,7 @@ impl EventLoop {
                 (Socket::Tcp(_), None) => "tcp",
                 (Socket::Unix(_), None) => "unix",
             },
-            address: connection.socket.peer_address(),
+            address,
         };
         let Connection { socket, layer, .. } = connection;
         if let Some(leaving) = self.leaving.get_mut(to) {

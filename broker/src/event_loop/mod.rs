@@ -147,6 +147,10 @@ impl EventLoop {
             self.now = Millis(self.peers.epoch.elapsed().as_millis() as u64);
             self.tick = self.tick.wrapping_add(1);
             self.congested = self.congested && self.is_congested();
+            // What is put there from now on is for the next tick: each socket is read once in one.
+            if !self.congested {
+                std::mem::swap(&mut self.ready, &mut self.ready_now);
+            }
             self.handle_events(&events);
             self.read_ready();
             self.accept();

@@ -29,10 +29,6 @@ impl EventLoop {
 
     /// Reads those for which no event will come.
     pub(super) fn read_ready(&mut self) {
-        if self.congested {
-            return;
-        }
-        std::mem::swap(&mut self.ready, &mut self.ready_now);
         while let Some(id) = self.ready_now.pop() {
             if let Some(connection) = self.connections.get_mut(id)
                 && connection.is(Flag::InReady)
@@ -112,7 +108,7 @@ impl EventLoop {
     /// The layer says that nothing more will come.
     fn end_of_layer(&mut self, id: ConnId, end: LayerEnd) {
         if let Some(fault) = end.fault {
-            let peer = self.connections.get(id).and_then(|c| c.socket.peer_address());
+            let peer = self.connections.peer_address(id);
             self.log.layer_fault(self.now, peer, &fault);
         }
         self.close(id, true);

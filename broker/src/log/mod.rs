@@ -171,7 +171,7 @@ struct Peer(Option<SocketAddr>);
 
 impl Peer {
     fn of(id: ConnId, connections: &Connections) -> Peer {
-        Peer(connections.get(id).and_then(|connection| connection.socket.peer_address()))
+        Peer(connections.peer_address(id))
     }
 }
 

@@ -25,16 +25,26 @@ impl Broker {
         let text = text.replace("{folder}", &folder.display().to_string());
         let file = folder.join("whimbrel.toml");
         std::fs::write(&file, text).expect("a file");
-        Broker::start(folder, &["--config", &file.display().to_string()])
+        Broker::start(folder, &mut whimbrel(&["--config", &file.display().to_string()]))
     }
 
     /// Starts on any free port with these flags.
     pub fn with_flags(flags: &[&str]) -> Broker {
-        Broker::start(new_folder(), &[&["--port", "0", "--no-websocket"], flags].concat())
+        let flags = [&["--port", "0", "--no-websocket"], flags].concat();
+        Broker::start(new_folder(), &mut whimbrel(&flags))
     }
 
-    fn start(folder: PathBuf, flags: &[&str]) -> Broker {
-        let mut child = whimbrel(flags).stdout(Stdio::piped()).spawn().expect("it starts");
+    /// The same, by way of a shell command that ends in running `"$0" "$@"`.
+    pub fn under_shell(shell_command: &str, flags: &[&str]) -> Broker {
+        let program = env!("CARGO_BIN_EXE_whimbrel");
+        let mut command = Command::new("sh");
+        command.args(["-c", shell_command, program, "broker", "--port", "0", "--no-websocket"]);
+        command.args(flags).env("RUST_LOG", "warn");
+        Broker::start(new_folder(), &mut command)
+    }
+
+    fn start(folder: PathBuf, command: &mut Command) -> Broker {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
             let line = line.expect("text");
