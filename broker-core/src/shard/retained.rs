@@ -100,7 +100,7 @@ impl Shard {
         let full = retained.len() as u64 >= self.config.max_retained_messages;
         let may_stay = |there: &Message| !self.pressure || there.payload().len() >= p.payload.len();
         if (full || self.pressure) && !retained.get(p.topic).is_some_and(may_stay) {
-            // The one that stands there is no longer the topic's last: better none than a wrong one.
+            // What stands there is no longer the topic's last: better none than a wrong one.
             let replaced = retained.remove(p.topic);
             drop(retained);
             drop(replaced);
