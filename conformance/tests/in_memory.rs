@@ -11,13 +11,19 @@ mod world;
 use std::collections::BTreeSet;
 
 use faulty::Faulty;
+use whimbrel_broker_core::Config;
 use whimbrel_conformance::outcome::Stop;
 use whimbrel_conformance::runner;
 use world::InMemory;
 
-fn run(shards: u16) {
+/// A packet above the broker's limit must be possible.
+fn config() -> Config {
+    Config { max_packet_size_bytes: 1024 * 1024, ..Config::default() }
+}
+
+fn run(shards: u16, config: &Config) {
     let runs = runner::select("", None);
-    let finished = runner::run_all(&runs, 2, true, || InMemory::new(shards));
+    let finished = runner::run_all(&runs, 2, true, || InMemory::new(shards, config.clone()));
     let mut failures = String::new();
     for (run, outcome) in &finished {
         match outcome {
@@ -34,13 +40,31 @@ fn run(shards: u16) {
 
 #[test]
 fn the_core_conforms_with_one_shard() {
-    run(1);
+    run(1, &config());
 }
 
 /// What crosses shards takes another way.
 #[test]
 fn the_core_conforms_with_three_shards() {
-    run(3);
+    run(3, &config());
+}
+
+/// Limits that a client has to keep to, all of them low.
+#[test]
+fn the_core_conforms_with_tight_limits() {
+    let tight = Config {
+        max_packet_size_bytes: 70_000,
+        max_connect_size_bytes: 70_000,
+        receive_maximum: 5,
+        max_inflight: 10,
+        topic_alias_maximum: 2,
+        max_keep_alive_s: 5,
+        max_session_expiry_s: 3600,
+        sys_interval_s: 1,
+        client_state_messages: true,
+        ..Config::default()
+    };
+    run(1, &tight);
 }
 
 /// No test passes whatever the broker does, and no fault of the list goes unnoticed.
@@ -49,8 +73,12 @@ fn every_test_notices_a_fault_and_every_fault_is_noticed() {
     let runs = runner::select("", None);
     let mut blind: BTreeSet<String> = runs.iter().map(runner::Run::name).collect();
     let mut unnoticed = Vec::new();
+    // Otherwise a test of it would be skipped.
+    let config = Config { max_keep_alive_s: 5, ..config() };
     for fault in faults::FAULTS {
-        let finished = runner::run_all(&runs, 2, true, || Faulty::new(InMemory::new(1), fault));
+        let finished = runner::run_all(&runs, 2, true, || {
+            Faulty::new(InMemory::new(1, config.clone()), fault)
+        });
         let failed: Vec<String> = finished
             .iter()
             .filter(|(_, outcome)| matches!(outcome, Err(Stop::Failed(_))))

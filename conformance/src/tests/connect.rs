@@ -251,4 +251,23 @@ pub const TESTS: &[Test] = &[
         c.ping()
     })
     .slow(),
+    v5("the_server_keep_alive_counts", &["MQTT-3.1.2-22"], |t| {
+        let mut c = t.connect()?;
+        let keep_alive_s = c.server.keep_alive_s.unwrap_or(u16::MAX);
+        need(keep_alive_s <= 5, "Server Keep Alive that a test can wait for")?;
+        t.advance_s(u64::from(keep_alive_s) * 2 + 1);
+        c.expect_closed_with(&[KeepAliveTimeout])
+    })
+    .slow(),
+    v3("protocol_name_and_level_belong_together", &["MQTT-3.1.2-1", "MQTT-3.1.2-2"], |t| {
+        for (name, level) in [("MQIsdp", 4), ("MQTT", 3), ("mqtt", 4)] {
+            let mut c = t.open()?;
+            let head = [raw::field(name), vec![level, 2, 0, 60]].concat();
+            c.send_raw(&raw::packet(0x10, &[&head, &raw::field(t.id("a"))]));
+            let bytes = c.read_to_end()?;
+            let refused = bytes.get(3).is_none_or(|&code| code != 0);
+            check(refused, &format!("{name} {level}: came {bytes:02x?}"))?;
+        }
+        Ok(())
+    }),
 ];

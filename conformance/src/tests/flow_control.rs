@@ -230,4 +230,43 @@ pub const TESTS: &[Test] = &[
         c.send_raw(&bytes);
         c.expect_closed_with(&[PacketTooLarge])
     }),
+    v5("a_smaller_receive_maximum_holds_for_what_is_repeated", &["MQTT-3.3.4-9"], |t| {
+        let (id, topic) = (t.id("a"), t.topic("a"));
+        let mut s = t.connect_with(t.resume(&id))?;
+        s.subscribe(&topic, AtLeastOnce)?;
+        for number in 0..4 {
+            t.publish(&topic, &number.to_string(), AtLeastOnce)?;
+            s.expect_publish()?;
+        }
+        s.lose();
+        let properties = [Property::SessionExpiryIntervalS(600), Property::ReceiveMaximum(2)];
+        let connect = Connect { properties: Properties::new(&properties), ..t.resume(&id) };
+        let mut s = t.connect_with(connect)?;
+        let first = s.expect_publish()?;
+        let second = s.expect_publish()?;
+        s.expect_nothing()?;
+        s.acknowledge(&first)?;
+        s.acknowledge(&second)?;
+        s.expect_payload("2")?;
+        s.expect_payload("3")?;
+        s.expect_nothing()
+    }),
+    v5("what_is_repeated_keeps_to_the_maximum_packet_size", &["MQTT-3.1.2-24"], |t| {
+        let (id, topic) = (t.id("a"), t.topic("a"));
+        let mut s = t.connect_with(t.resume(&id))?;
+        s.subscribe(&topic, ExactlyOnce)?;
+        for qos in [AtLeastOnce, ExactlyOnce] {
+            t.publish(&topic, &"x".repeat(300), qos)?;
+            s.expect_publish()?;
+        }
+        t.publish(&topic, "small", AtLeastOnce)?;
+        s.expect_publish()?;
+        s.lose();
+        let properties =
+            [Property::SessionExpiryIntervalS(600), Property::MaximumPacketSizeBytes(200)];
+        let connect = Connect { properties: Properties::new(&properties), ..t.resume(&id) };
+        let mut s = t.connect_with(connect)?;
+        s.expect_payload("small")?;
+        s.expect_nothing()
+    }),
 ];

@@ -17,6 +17,7 @@ mod subscribe_options;
 mod topic_alias;
 mod topics;
 mod unsubscribe;
+mod versions;
 mod will;
 
 use crate::test::Test;
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         topics::TESTS,
         disconnect::TESTS,
         malformed::TESTS,
+        versions::TESTS,
     ]
     .into_iter()
     .flatten()

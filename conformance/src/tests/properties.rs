@@ -34,6 +34,14 @@ fn publish_expiring(t: &Bench<'_>, topic: &str, payload: &str, expiry_s: u32) ->
     t.connect()?.publish_with(Publish { qos: AtLeastOnce, properties, ..message }).map(|_| ())
 }
 
+/// The message expiry interval of a message.
+fn expiry(message: &Message) -> Option<u32> {
+    message.property(|p| match p {
+        Property::MessageExpiryIntervalS(left) => Some(left),
+        _ => None,
+    })
+}
+
 pub const TESTS: &[Test] = &[
     v5("the_payload_format_indicator_is_passed_on", &["MQTT-3.3.2-4"], |t| {
         for format in [0, 1] {
@@ -124,10 +132,7 @@ pub const TESTS: &[Test] = &[
         publish_expiring(t, &topic, "ages", 60)?;
         t.advance_s(3);
         let message = t.connect_with(t.resume(&id))?.expect_payload("ages")?;
-        let left = message.property(|p| match p {
-            Property::MessageExpiryIntervalS(left) => Some(left),
-            _ => None,
-        });
+        let left = expiry(&message);
         check(left.is_some_and(|left| (40..=58).contains(&left)), &format!("came {left:?}"))
     })
     .slow(),
@@ -136,10 +141,7 @@ pub const TESTS: &[Test] = &[
         let mut s = t.subscriber(&topic, AtLeastOnce)?;
         publish_expiring(t, &topic, "fresh", 600)?;
         let message = s.expect_payload("fresh")?;
-        let left = message.property(|p| match p {
-            Property::MessageExpiryIntervalS(left) => Some(left),
-            _ => None,
-        });
+        let left = expiry(&message);
         check(left.is_some_and(|left| (590..=600).contains(&left)), &format!("came {left:?}"))
     }),
     v5("an_expired_message_is_not_delivered", &["MQTT-3.3.2-5"], |t| {
@@ -198,4 +200,18 @@ pub const TESTS: &[Test] = &[
         refused(t, &[0x03, 0, 9, b'a'])?;
         refused(t, &[0x02, 0, 0])
     }),
+    v5("message_expiry_of_a_retained_message_is_counted_down", &["MQTT-3.3.2-6"], |t| {
+        let topic = t.topic("a");
+        let properties = [Property::MessageExpiryIntervalS(60)];
+        t.connect()?.publish_with(Publish {
+            qos: AtLeastOnce,
+            retain: true,
+            properties: Properties::new(&properties),
+            ..Publish::new(&topic, b"ages")
+        })?;
+        t.advance_s(3);
+        let left = expiry(&t.subscriber(&topic, AtLeastOnce)?.expect_payload("ages")?);
+        check(left.is_some_and(|left| (40..=58).contains(&left)), &format!("came {left:?}"))
+    })
+    .slow(),
 ];

@@ -193,4 +193,37 @@ pub const TESTS: &[Test] = &[
         let props = raw::properties(t.version, &[]);
         refused(t, &raw::packet(0x82, &[&[0, 1], &props, &raw::field("a")]))
     }),
+    all("a_filter_may_stand_twice_in_a_subscribe", &["MQTT-3.8.4-5"], &["MQTT-3.8.4-4"], |t| {
+        let topic = t.topic("a");
+        let mut c = t.connect()?;
+        let list = [Subscription::new(&topic, ExactlyOnce), Subscription::new(&topic, AtLeastOnce)];
+        equal("codes", c.subscribe_with(&list, &[])?, vec![2, 1])?;
+        t.publish(&topic, "once", ExactlyOnce)?;
+        equal("QoS", c.expect_payload("once")?.qos, AtLeastOnce)?;
+        c.expect_nothing()
+    }),
+    both(
+        "each_filter_gets_its_retained_messages",
+        &["MQTT-3.8.4-5", "MQTT-3.3.1-9"],
+        &["MQTT-3.8.4-4", "MQTT-3.3.1-6"],
+        |t| {
+            let (a, both) = (t.topic("a"), t.topic("+"));
+            t.retain(&a, "kept", AtLeastOnce)?;
+            let mut c = t.connect()?;
+            let list = [Subscription::new(&a, AtLeastOnce), Subscription::new(&both, AtLeastOnce)];
+            c.subscribe_with(&list, &[])?;
+            c.expect_payload("kept")?;
+            c.expect_payload("kept")?;
+            c.expect_nothing()
+        },
+    ),
+    all("a_subscribe_may_have_many_filters", &["MQTT-3.8.4-6"], &["MQTT-3.8.4-5"], |t| {
+        let topics: Vec<String> = (0..500).map(|number| t.topic(&number.to_string())).collect();
+        let list: Vec<_> =
+            topics.iter().map(|topic| Subscription::new(topic, AtMostOnce)).collect();
+        let mut c = t.connect()?;
+        equal("codes", c.subscribe_with(&list, &[])?, vec![0; 500])?;
+        t.publish(&t.topic("499"), "last", AtMostOnce)?;
+        c.expect_payload("last").map(|_| ())
+    }),
 ];

@@ -218,4 +218,37 @@ pub const TESTS: &[Test] = &[
         let user_properties: Vec<_> = came.iter().filter(user).collect();
         equal("user properties", &user_properties[..], properties.get(5..).unwrap_or_default())
     }),
+    both("a_new_connection_brings_its_own_will", &["MQTT-3.1.2-7"], &["MQTT-3.1.2-8"], |t| {
+        let topic = t.topic("will");
+        let id = t.id("a");
+        let mut s = t.subscriber(&topic, AtLeastOnce)?;
+        let first = Connect { will: Some(will(&topic)), ..t.resume(&id) };
+        t.connect_with(first)?.disconnect()?;
+        let second = Will { payload: b"second", ..will(&topic) };
+        t.connect_with(Connect { will: Some(second), ..t.resume(&id) })?.lose();
+        s.expect_payload("second")?;
+        s.expect_nothing()
+    }),
+    v5("taking_over_the_session_ends_the_delayed_will", &["MQTT-3.1.3-9"], |t| {
+        let topic = t.topic("will");
+        let mut s = t.subscriber(&topic, AtLeastOnce)?;
+        let mut old = with_delayed_will(t, &topic, 1)?;
+        let mut new = t.connect_with(t.resume(&t.id("will")))?;
+        old.expect_closed_with(&[SessionTakenOver])?;
+        t.advance_s(3);
+        new.ping()?;
+        s.expect_nothing()
+    })
+    .slow(),
+    v5("a_delayed_will_is_published_once", &["MQTT-3.1.2-10"], |t| {
+        let topic = t.topic("will");
+        let mut s = t.subscriber(&topic, AtLeastOnce)?;
+        with_delayed_will(t, &topic, 1)?.lose();
+        t.advance_s(3);
+        s.expect_payload("gone")?;
+        t.connect_with(t.resume(&t.id("will")))?.lose();
+        t.connect_with(t.hello(&t.id("will")))?.disconnect()?;
+        s.expect_nothing()
+    })
+    .slow(),
 ];

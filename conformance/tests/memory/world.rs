@@ -10,8 +10,6 @@ use whimbrel_conformance::port::{Broker, Connection, Received};
 use whimbrel_store::MemoryStore;
 
 const PEER: Peer = Peer { transport: "memory", address: None };
-/// A packet above the broker's limit must be possible.
-const MAX_PACKET_SIZE_BYTES: u32 = 1024 * 1024;
 
 /// A broker of its own, without sockets.
 pub struct InMemory(Rc<RefCell<World>>);
@@ -39,9 +37,8 @@ struct End {
 
 impl InMemory {
     /// With this many shards and nothing in them.
-    pub fn new(shards: u16) -> InMemory {
-        let config =
-            Arc::new(Config { max_packet_size_bytes: MAX_PACKET_SIZE_BYTES, ..Config::default() });
+    pub fn new(shards: u16, config: Config) -> InMemory {
+        let config = Arc::new(config);
         let shared = Shared::new(shards, 1);
         let now = Millis(1_000_000);
         let shard = |id| {
