@@ -74,7 +74,7 @@ impl Encoder {
         pool: &mut Pool,
         p: &Publication<'_>,
         e: &Envelope<'_>,
-    ) -> Result<usize, TooLarge> {
+    ) -> Result<(), TooLarge> {
         let by_reference = p.payload.len() >= BY_REFERENCE_BYTES && p.kept().is_some();
         if !self.many || !e.ids.is_empty() || conn.sends_aliases() {
             return Self::send_alone(now, conn, pool, p, e, by_reference);
@@ -104,7 +104,7 @@ impl Encoder {
         {
             conn.output.append_payload(message.clone());
         }
-        Ok(variant.packet_len)
+        Ok(())
     }
 
     fn encode(
@@ -139,7 +139,7 @@ impl Encoder {
         p: &Publication<'_>,
         e: &Envelope<'_>,
         by_reference: bool,
-    ) -> Result<usize, TooLarge> {
+    ) -> Result<(), TooLarge> {
         let mut head = Head::new(now, conn, p, e, OutgoingAlias::None);
         // An alias may add three bytes; a packet so close to the limit goes without.
         if conn.sends_aliases()
@@ -162,7 +162,7 @@ impl Encoder {
         if by_reference && let Some(message) = p.kept() {
             conn.output.append_payload(message.clone());
         }
-        Ok(head.packet_len())
+        Ok(())
     }
 }
 

@@ -38,6 +38,11 @@ impl Output {
         self.waiting
     }
 
+    /// Memory of what was copied; payloads by reference count where they are kept.
+    pub(crate) fn held(&self) -> usize {
+        self.buf.len()
+    }
+
     /// Where to append; call [`Output::appended`] afterwards.
     #[inline]
     pub(crate) fn buf(&mut self, pool: &mut Pool) -> &mut Vec<u8> {

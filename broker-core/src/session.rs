@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::{IncomingIds, Outgoing};
 
+use crate::conn::RetainedScan;
 use crate::message::Message;
 use crate::{ConnId, Millis};
 
@@ -23,6 +24,9 @@ pub(crate) struct Session {
     /// QoS 2 messages of the client that it has not released.
     pub(crate) incoming: Option<Box<IncomingIds>>,
     pub(crate) will: Option<Box<Will>>,
+    /// Retained messages that an earlier connection was lost too early to get.
+    #[expect(clippy::box_collection, reason = "rare: one pointer, not four")]
+    pub(crate) retained: Option<Box<VecDeque<RetainedScan>>>,
 }
 
 /// The will message of a connection, or of one that was lost.
@@ -135,6 +139,7 @@ impl Session {
             outbound: None,
             incoming: None,
             will: None,
+            retained: None,
         }
     }
 

@@ -256,3 +256,63 @@ fn a_group_that_sleeps_loses_nothing_when_a_member_ends() {
     let link = broker.connect(v5("long", false, &[]));
     assert_eq!(broker.publishes(link).len(), 2);
 }
+
+/// A large payload to many is one payload in memory, and no reason to shed load.
+#[test]
+fn a_large_payload_counts_once() {
+    let mut broker = Broker::new(1, quiet());
+    for at in 0..50 {
+        let link = broker.client(V5, &format!("c{at}"));
+        broker.subscribe(link, "t", QoS::AtMostOnce);
+        broker.links[link].stalled = true;
+    }
+    let publisher = broker.client(V5, "publisher");
+    broker.publish(publisher, "t", &[7; 1_000_000], QoS::AtMostOnce, false);
+    let used = broker.shared.memory_used_bytes();
+    assert!((1_000_000..2_000_000).contains(&used), "{used}");
+}
+
+/// The rest of a subscription's retained messages comes on the next connection.
+#[test]
+fn retained_messages_go_on_after_a_reconnect() {
+    let mut broker = Broker::new(1, quiet());
+    let publisher = broker.client(V5, "publisher");
+    for at in 0..1000 {
+        broker.publish(publisher, &format!("t/{at:04}"), b"x", QoS::AtLeastOnce, true);
+    }
+    let list = [Property::SessionExpiryIntervalS(100), Property::ReceiveMaximum(10)];
+    let first = broker.connect(v5("c", true, &list));
+    broker.subscribe(first, "t/#", QoS::AtLeastOnce);
+    broker.cut(first);
+    let second = broker.connect(v5("c", false, &list));
+    let mut topics = std::collections::BTreeSet::new();
+    loop {
+        let got = broker.publishes(second);
+        if got.is_empty() {
+            break;
+        }
+        for publish in got {
+            broker.puback(second, publish.id);
+            topics.insert(publish.topic);
+        }
+    }
+    assert_eq!(topics.len(), 1000);
+}
+
+/// [MQTT-3.3.4-9] What a client acknowledges before it was repeated makes no room for more.
+#[test]
+fn an_early_acknowledgement_makes_no_room() {
+    let mut broker = Broker::new(1, quiet());
+    let keeps = Property::SessionExpiryIntervalS(100);
+    let first = broker.connect(v5("c", true, &[keeps]));
+    broker.subscribe(first, "t", QoS::AtLeastOnce);
+    let publisher = broker.client(V5, "publisher");
+    for _ in 0..4 {
+        broker.publish(publisher, "t", b"x", QoS::AtLeastOnce, false);
+    }
+    broker.cut(first);
+    let second = broker.connect(v5("c", false, &[keeps, Property::ReceiveMaximum(1)]));
+    assert_eq!(broker.publishes(second).len(), 1);
+    broker.puback(second, 3);
+    assert_eq!(broker.publishes(second).len(), 0);
+}

@@ -1,7 +1,7 @@
 //! CONNECT (section 3.1).
 
 use crate::property::Allowed;
-use crate::publish::{check_no_wildcard, check_response_topic};
+use crate::publish::check_no_wildcard;
 use crate::wire::{Reader, put_binary};
 use crate::{DecodeError, EncodeError, Properties, QoS, ReasonCode, Sink, Version};
 
@@ -168,7 +168,6 @@ fn will<'a>(
     let qos = QoS::from_u8(flags >> 3 & 3).ok_or(DecodeError::malformed("the will's QoS is 3"))?;
     let retain = flags & 0x20 != 0;
     let properties = Properties::decode(r, version, WILL_PROPERTIES)?;
-    check_response_topic(&properties)?;
     let topic = r.string()?;
     // A will becomes a PUBLISH: [MQTT-3.3.2-2] [MQTT-4.7.3-1]
     check_no_wildcard(topic)?;

@@ -127,6 +127,12 @@ impl Property<'_> {
             Property::TopicAlias(0) => {
                 Err(DecodeError::new(ReasonCode::TopicAliasInvalid, "topic alias 0"))
             }
+            // [MQTT-3.3.2-14]
+            Property::ResponseTopic(topic)
+                if topic.is_empty() || topic.bytes().any(|b| b == b'+' || b == b'#') =>
+            {
+                Err(DecodeError::protocol("a response topic is empty or has a wildcard"))
+            }
             Property::SubscriptionIdentifier(0) => {
                 Err(DecodeError::protocol("subscription identifier 0"))
             }

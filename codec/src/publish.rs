@@ -60,9 +60,6 @@ impl<'a> Publish<'a> {
         if topic.is_empty() && !has_alias(version, &properties) {
             return Err(DecodeError::protocol("an empty topic name without a topic alias"));
         }
-        if !properties.is_empty() {
-            check_response_topic(&properties)?;
-        }
         let retain = flags & 1 != 0;
         Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: r.rest() })
     }
@@ -92,18 +89,6 @@ fn has_wildcard(topic: &str) -> bool {
 
 pub(crate) fn check_no_wildcard(topic: &str) -> Result<(), DecodeError> {
     if has_wildcard(topic) { Err(WILDCARD) } else { Ok(()) }
-}
-
-/// [MQTT-3.3.2-14]
-pub(crate) fn check_response_topic(properties: &Properties<'_>) -> Result<(), DecodeError> {
-    for property in properties.iter() {
-        if let Property::ResponseTopic(topic) = property
-            && (topic.is_empty() || has_wildcard(topic))
-        {
-            return Err(DecodeError::protocol("a response topic is empty or has a wildcard"));
-        }
-    }
-    Ok(())
 }
 
 fn has_alias(version: Version, properties: &Properties<'_>) -> bool {

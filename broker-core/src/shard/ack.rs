@@ -10,7 +10,7 @@ impl Shard {
         let Some((slot, session)) = self.session_of(id) else { return };
         let Some(outbound) = &mut session.outbound else { return };
         if outbound.in_flight.puback(ack.packet_id).is_some() {
-            self.delivered(slot);
+            self.delivered(slot, ack.packet_id);
         }
     }
 
@@ -20,7 +20,7 @@ impl Shard {
         if ack.reason.is_error() {
             // [MQTT-4.3.3-4] The client has refused the message: the flow ends here.
             if in_flight.is_some_and(|f| f.pubrec_error(ack.packet_id).is_some()) {
-                self.delivered(slot);
+                self.delivered(slot, ack.packet_id);
             }
             return;
         }
@@ -42,17 +42,22 @@ impl Shard {
         let Some((slot, session)) = self.session_of(id) else { return };
         let Some(outbound) = &mut session.outbound else { return };
         if outbound.in_flight.pubcomp(ack.packet_id) {
-            self.delivered(slot);
+            self.delivered(slot, ack.packet_id);
         }
     }
 
     /// A delivery has ended: there is room for another.
     #[inline]
-    fn delivered(&mut self, slot: u32) {
-        let Some(session) = self.sessions.get(slot as usize) else { return };
-        let Some(outbound) = &session.outbound else { return };
+    fn delivered(&mut self, slot: u32, packet_id: PacketId) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(outbound) = &mut session.outbound else { return };
         if !outbound.to_repeat.is_empty() {
-            self.repeat(slot, 1);
+            // One that was acknowledged before it was repeated was not in flight on this
+            // connection, so it makes no room.
+            match outbound.to_repeat.iter().position(|&id| id == packet_id) {
+                Some(at) => drop(outbound.to_repeat.remove(at)),
+                None => self.repeat(slot, 1),
+            }
             self.pump(slot);
         } else if !outbound.queue.is_empty() {
             self.pump(slot);

@@ -1,11 +1,13 @@
 //! The end of connections and sessions, and wills (sections 3.1.2.5, 3.14, 4.1).
 
+use std::collections::VecDeque;
+
 use whimbrel_codec::{Disconnect, Property, QoS, ReasonCode};
 use whimbrel_protocol::InFlight;
 use whimbrel_topics::{HasTopic, SessionRef};
 
 use super::{Action, Shard};
-use crate::conn::{NO_SESSION, State};
+use crate::conn::{Extra, NO_SESSION, State};
 use crate::event::{Event, Why};
 use crate::message::Publication;
 use crate::session::{Delivery, NO_GROUP, Session, Will};
@@ -46,7 +48,7 @@ impl Shard {
         }
         self.buffered -= conn.tail.len();
         conn.tail = Vec::new();
-        conn.extra = None;
+        let extra = conn.extra.take();
         let slot = std::mem::replace(&mut conn.session, NO_SESSION);
         if let Some(linger) = close {
             self.actions.push_back(Action::Close { conn: id, linger });
@@ -54,6 +56,18 @@ impl Shard {
         if before == State::Connected {
             self.count_end(slot, id, why);
             self.detach(slot);
+            self.keep_scans(slot, extra);
+        }
+    }
+
+    /// Retained messages that were still to be sent go on being due to a session that goes on.
+    fn keep_scans(&mut self, slot: u32, extra: Option<Box<Extra>>) {
+        let (Some(extra), Some(session)) = (extra, self.sessions.get_mut(slot as usize)) else {
+            return;
+        };
+        let due: VecDeque<_> = extra.retained.into_iter().filter(|scan| scan.qos > 0).collect();
+        if !due.is_empty() {
+            session.retained = Some(Box::new(due));
         }
     }
 

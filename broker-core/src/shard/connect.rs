@@ -273,8 +273,13 @@ impl Shard {
         if let Some(outbound) = &mut session.outbound {
             outbound.to_repeat = outbound.in_flight.iter().map(|(id, _)| id).collect();
         }
+        let due = session.retained.take();
         self.repeat(slot, receive_maximum.into());
         self.pump(slot);
+        if let (Some(due), Some(conn)) = (due, self.conn(id)) {
+            conn.extra().retained = *due;
+            self.send_retained(id);
+        }
     }
 
     /// Repeats at most `most` of the deliveries that an earlier connection left in flight.

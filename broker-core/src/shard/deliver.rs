@@ -67,9 +67,10 @@ impl Shard {
     /// been delivered `[MQTT-3.1.2-25]`.
     fn send(&mut self, id: ConnId, p: &Publication<'_>, envelope: &Envelope<'_>) -> bool {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return true };
+        let held = conn.output.held();
         match self.encoder.send(self.now, conn, &mut self.pool, p, envelope) {
-            Ok(len) => {
-                self.buffered += len;
+            Ok(()) => {
+                self.buffered += conn.output.held() - held;
                 if !std::mem::replace(&mut conn.dirty, true) {
                     self.dirty.push(id);
                 }
@@ -168,9 +169,10 @@ impl Shard {
             ids: delivery.ids(),
         };
         let p = message.publication();
+        let held = conn.output.held();
         match self.encoder.send(self.now, conn, &mut self.pool, &p, &envelope) {
-            Ok(len) => {
-                self.buffered += len;
+            Ok(()) => {
+                self.buffered += conn.output.held() - held;
                 self.count(Count::PublishesSent, 1);
                 self.mark_dirty(id);
                 true

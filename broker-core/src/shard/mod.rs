@@ -199,9 +199,9 @@ impl Shard {
         self.now = now;
         self.count(Count::BytesSent, n as u64);
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
-        let before = conn.output.len();
+        let held = conn.output.held();
         conn.output.written(n, &mut self.pool);
-        self.buffered -= before - conn.output.len();
+        self.buffered -= held - conn.output.held();
         let (session, state) = (conn.session, conn.state);
         let waits = conn.extra.as_ref().is_some_and(|extra| !extra.retained.is_empty());
         if state == State::Connected && conn.output.len() < self.low_water() {
@@ -221,7 +221,7 @@ impl Shard {
         self.end_conn(id, Why::Lost, None);
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         let output = std::mem::take(&mut conn.output);
-        self.buffered -= output.len();
+        self.buffered -= output.held();
         self.closed.push(id);
     }
 
@@ -334,6 +334,7 @@ impl Shard {
                 if let Some(conn) = self.conn(id) {
                     conn.tail = std::mem::take(tail);
                 }
+                self.shed_tail(id);
                 return false;
             };
             tail.extend_from_slice(now);
@@ -471,17 +472,31 @@ impl Shard {
     }
 
     fn keep_tail(&mut self, id: ConnId, rest: &[u8]) {
-        let max_packet_size = self.max_packet_size(id);
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         if conn.state == State::Ended {
             return;
         }
-        // Exactly what is there: a device whose packet is torn may then be silent for long.
-        let whole = Frame::parse(rest, max_packet_size).ok().flatten();
-        let len = whole.map_or(rest.len(), |frame| frame.packet_len().min(64 * 1024));
-        conn.tail = Vec::with_capacity(len.max(rest.len()));
-        conn.tail.extend_from_slice(rest);
+        // No more than is there: what a header announces may never come.
+        conn.tail = rest.to_vec();
         self.buffered += rest.len();
+        self.shed_tail(id);
+    }
+
+    /// Large packets that are still on their way are the first to go when memory is short.
+    fn shed_tail(&mut self, id: ConnId) {
+        const LARGE: usize = 64 * 1024;
+        let what = "a large packet while the broker is short of memory";
+        match self.conns.get(id.0 as usize) {
+            Some(conn) if self.pressure && conn.tail.len() > LARGE => match conn.state {
+                State::Connected => self.disconnect(id, ReasonCode::QuotaExceeded, what),
+                _ => self.refuse_silently(
+                    id,
+                    None,
+                    DecodeError { reason: ReasonCode::ServerBusy, what },
+                ),
+            },
+            _ => {}
+        }
     }
 
     // ---- common to all packets

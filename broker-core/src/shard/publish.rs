@@ -41,7 +41,9 @@ impl Shard {
     fn publish_with_properties(&mut self, id: ConnId, publish: &Publish<'_>) {
         let mut alias = None;
         let mut expires = Millis::NEVER;
+        let mut all_forwarded = true;
         for property in publish.properties {
+            all_forwarded &= is_forwarded(&property);
             match property {
                 Property::TopicAlias(n) => alias = Some(n),
                 Property::MessageExpiryIntervalS(s) => expires = self.now.plus_s(s),
@@ -62,6 +64,9 @@ impl Shard {
                 }
                 _ => {}
             }
+        }
+        if all_forwarded && let Some(raw) = publish.properties.raw() {
+            return self.accept_publish(id, publish, publish.topic, raw, expires);
         }
         let mut forwarded = std::mem::take(&mut self.forwarded);
         forwarded.clear();
@@ -394,15 +399,17 @@ impl Shard {
 /// The properties of a PUBLISH or will that go on to subscribers as they came, in their order
 /// `[MQTT-3.3.2-17]`, `[MQTT-3.3.2-18]`, as on the wire.
 pub(super) fn forwardable(properties: &Properties<'_>, out: &mut Vec<u8>) {
-    let kept = properties.write_raw(out, |property| {
-        !matches!(
-            property,
-            Property::TopicAlias(_)
-                | Property::MessageExpiryIntervalS(_)
-                | Property::SubscriptionIdentifier(_)
-                | Property::WillDelayIntervalS(_)
-        )
-    });
+    let kept = properties.write_raw(out, is_forwarded);
     // They came as properties, so they can be written as properties.
     debug_assert!(kept.is_ok());
+}
+
+fn is_forwarded(property: &Property<'_>) -> bool {
+    !matches!(
+        property,
+        Property::TopicAlias(_)
+            | Property::MessageExpiryIntervalS(_)
+            | Property::SubscriptionIdentifier(_)
+            | Property::WillDelayIntervalS(_)
+    )
 }
