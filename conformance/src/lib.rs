@@ -16,3 +16,4 @@ pub mod runner;
 pub mod table;
 pub mod test;
 pub mod tests;
+pub mod websocket;

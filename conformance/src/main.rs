@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use whimbrel_conformance::outcome::Stop;
 use whimbrel_conformance::port::{Broker, Tcp};
-use whimbrel_conformance::{runner, table};
+use whimbrel_conformance::runner::{self, Run};
+use whimbrel_conformance::table;
+use whimbrel_conformance::websocket::WebSocket;
 
 /// Tests a broker against the normative statements of MQTT 5.0, 3.1.1 and 3.1.
 ///
@@ -21,6 +23,9 @@ struct Options {
     /// The port on which it listens.
     #[arg(long, required_unless_present_any = ["list", "table"])]
     port: Option<u16>,
+    /// Connect by WebSocket, to this path.
+    #[arg(long, value_name = "PATH")]
+    websocket: Option<String>,
     /// Only tests whose name, or a statement of theirs, contains this.
     #[arg(long, default_value = "")]
     filter: String,
@@ -79,11 +84,17 @@ fn main() -> ExitCode {
     let Some(address) = address(&options.host, options.port.unwrap_or_default()) else {
         return usage(&format!("no address for '{}'", options.host));
     };
-    let broker = Tcp { address };
+    match &options.websocket {
+        Some(path) => run(&WebSocket { address, path: path.clone() }, &runs, &options),
+        None => run(&Tcp { address }, &runs, &options),
+    }
+}
+
+fn run<B: Broker + Clone + Sync>(broker: &B, runs: &[Run], options: &Options) -> ExitCode {
     if let Err(error) = broker.open() {
         return usage(&error);
     }
-    report(&runner::run_all(&runs, options.jobs, options.strict, || broker))
+    report(&runner::run_all(runs, options.jobs, options.strict, || broker.clone()))
 }
 
 fn address(host: &str, port: u16) -> Option<SocketAddr> {

@@ -71,6 +71,16 @@ impl<'t> Client<'t> {
         self.link.send(bytes);
     }
 
+    /// Sends bytes as a WebSocket text frame; false where there are no frames.
+    pub fn send_text(&mut self, bytes: &[u8]) -> bool {
+        self.link.send_text(bytes)
+    }
+
+    /// True where each sending is a WebSocket frame.
+    pub fn has_frames(&self) -> bool {
+        self.link.has_frames()
+    }
+
     fn need_features(&self, packet: &Packet<'_>) -> Outcome {
         match packet {
             Packet::Publish(publish) => {

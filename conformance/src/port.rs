@@ -24,6 +24,16 @@ pub trait Connection {
     /// Sends `bytes`. That the broker has closed shows in [`Connection::receive`] alone.
     fn send(&mut self, bytes: &[u8]);
 
+    /// Sends `bytes` as a WebSocket text frame; false, and nothing sent, where there are no frames.
+    fn send_text(&mut self, _bytes: &[u8]) -> bool {
+        false
+    }
+
+    /// True where each [`Connection::send`] is a WebSocket frame.
+    fn has_frames(&self) -> bool {
+        false
+    }
+
     /// Appends to `bytes` what comes within `timeout`.
     fn receive(&mut self, timeout: Duration, bytes: &mut Vec<u8>) -> Received;
 
@@ -49,16 +59,21 @@ pub struct Tcp {
     pub address: SocketAddr,
 }
 
-impl Broker for Tcp {
-    fn open(&self) -> Result<Box<dyn Connection>, String> {
-        let stream = TcpStream::connect_timeout(&self.address, self.patience())
+impl Tcp {
+    pub(crate) fn connect(&self) -> Result<TcpStream, String> {
+        TcpStream::connect_timeout(&self.address, self.patience())
             .and_then(|stream| {
                 stream.set_nodelay(true)?;
                 stream.set_write_timeout(Some(self.patience()))?;
                 Ok(stream)
             })
-            .map_err(|error| format!("cannot connect to {}: {error}", self.address))?;
-        Ok(Box::new(stream))
+            .map_err(|error| format!("cannot connect to {}: {error}", self.address))
+    }
+}
+
+impl Broker for Tcp {
+    fn open(&self) -> Result<Box<dyn Connection>, String> {
+        Ok(Box::new(self.connect()?))
     }
 
     fn advance(&self, time: Duration) {

@@ -20,7 +20,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Such as `publish::dup_is_not_passed_on (5.0)`.
+    /// Such as `dup_is_not_passed_on (5.0)`.
     pub fn name(&self) -> String {
         let version = match self.version {
             Version::V5 => "5.0",

@@ -71,10 +71,17 @@ fn the_core_conforms_with_tight_limits() {
 #[test]
 fn every_test_notices_a_fault_and_every_fault_is_noticed() {
     let runs = runner::select("", None);
-    let mut blind: BTreeSet<String> = runs.iter().map(runner::Run::name).collect();
-    let mut unnoticed = Vec::new();
     // Otherwise a test of it would be skipped.
     let config = Config { max_keep_alive_s: 5, ..config() };
+    // Those of WebSocket are skipped in memory.
+    let mut blind: BTreeSet<String> =
+        runner::run_all(&runs, 2, true, || InMemory::new(1, config.clone()))
+            .iter()
+            .filter(|(_, outcome)| outcome.is_ok())
+            .map(|(run, _)| run.name())
+            .collect();
+    assert!(blind.len() > runs.len() - 5, "most tests run in memory");
+    let mut unnoticed = Vec::new();
     for fault in faults::FAULTS {
         let finished = runner::run_all(&runs, 2, true, || {
             Faulty::new(InMemory::new(1, config.clone()), fault)

@@ -21,7 +21,6 @@ pub struct Statement {
 }
 
 const CLIENT: &str = "binds the client only";
-const WEBSOCKET: &str = "about WebSocket; the tests speak plain MQTT";
 const AUTHENTICATION: &str = "needs an authentication method that both sides know";
 const SUPPORTED: &str = "for servers that lack the feature; the tests need servers that have it";
 

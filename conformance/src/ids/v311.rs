@@ -1,6 +1,6 @@
 //! MQTT 3.1.1, appendix B.
 
-use super::{CLIENT, SUPPORTED, Statement, WEBSOCKET, not, tested as is};
+use super::{CLIENT, SUPPORTED, Statement, not, tested as is};
 
 /// All statements, in the order of the standard.
 pub const STATEMENTS: &[Statement] = &[
@@ -149,10 +149,10 @@ pub const STATEMENTS: &[Statement] = &[
         "a transient error closes the connection",
         "no input is certain to cause a transient error",
     ),
-    not("MQTT-6.0.0-1", "WebSocket frames are binary", WEBSOCKET),
-    not("MQTT-6.0.0-2", "WebSocket frames need not align with packets", WEBSOCKET),
-    not("MQTT-6.0.0-3", "the client offers the sub-protocol mqtt", WEBSOCKET),
-    not("MQTT-6.0.0-4", "the server selects the sub-protocol mqtt", WEBSOCKET),
+    is("MQTT-6.0.0-1", "WebSocket frames are binary"),
+    is("MQTT-6.0.0-2", "WebSocket frames need not align with packets"),
+    not("MQTT-6.0.0-3", "the client offers the sub-protocol mqtt", CLIENT),
+    is("MQTT-6.0.0-4", "the server selects the sub-protocol mqtt"),
     not(
         "MQTT-7.0.0-1",
         "a server that connects to others is a client too",

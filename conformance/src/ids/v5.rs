@@ -1,6 +1,6 @@
 //! MQTT 5.0, appendix B.
 
-use super::{AUTHENTICATION, CLIENT, SUPPORTED, Statement, WEBSOCKET, not, tested as is};
+use super::{AUTHENTICATION, CLIENT, SUPPORTED, Statement, not, tested as is};
 
 /// All statements, in the order of the standard.
 pub const STATEMENTS: &[Statement] = &[
@@ -264,8 +264,8 @@ pub const STATEMENTS: &[Statement] = &[
     not("MQTT-4.12.1-2", "a failed re-authentication closes the connection", AUTHENTICATION),
     is("MQTT-4.13.1-1", "malformed packets and protocol errors close the connection"),
     is("MQTT-4.13.2-1", "a code of 0x80 and above closes the connection"),
-    not("MQTT-6.0.0-1", "WebSocket frames are binary", WEBSOCKET),
-    not("MQTT-6.0.0-2", "WebSocket frames need not align with packets", WEBSOCKET),
-    not("MQTT-6.0.0-3", "the client offers the sub-protocol mqtt", WEBSOCKET),
-    not("MQTT-6.0.0-4", "the server selects the sub-protocol mqtt", WEBSOCKET),
+    is("MQTT-6.0.0-1", "WebSocket frames are binary"),
+    is("MQTT-6.0.0-2", "WebSocket frames need not align with packets"),
+    not("MQTT-6.0.0-3", "the client offers the sub-protocol mqtt", CLIENT),
+    is("MQTT-6.0.0-4", "the server selects the sub-protocol mqtt"),
 ];

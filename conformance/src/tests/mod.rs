@@ -18,6 +18,7 @@ mod topic_alias;
 mod topics;
 mod unsubscribe;
 mod versions;
+mod websocket;
 mod will;
 
 use crate::test::Test;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         disconnect::TESTS,
         malformed::TESTS,
         versions::TESTS,
+        websocket::TESTS,
     ]
     .into_iter()
     .flatten()
