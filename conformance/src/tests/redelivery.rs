@@ -145,4 +145,38 @@ pub const TESTS: &[Test] = &[
         equal("DUP", s.expect_payload("x")?.dup, true)
     })
     .slow(),
+    both(
+        "a_repeated_retained_message_is_a_retained_message",
+        &["MQTT-4.4.0-1"],
+        &["MQTT-4.4.0-1", "MQTT-3.3.1-8"],
+        |t| {
+            let (id, topic) = (t.id("a"), t.topic("a"));
+            t.retain(&topic, "kept", AtLeastOnce)?;
+            let mut s = subscriber(t, &id, &topic)?;
+            let first = s.expect_publish()?;
+            equal("RETAIN", first.retain, true)?;
+            s.lose();
+            let again = resume(t, &id)?.expect_payload("kept")?;
+            equal("packet identifier", again.packet_id, first.packet_id)?;
+            equal("DUP", again.dup, true)?;
+            equal("RETAIN", again.retain, true)
+        },
+    ),
+    v5("a_repeated_message_keeps_its_properties", &["MQTT-4.4.0-1", "MQTT-3.3.4-3"], |t| {
+        let (id, topic) = (t.id("a"), t.topic("a"));
+        let mut s = t.connect_with(t.resume(&id))?;
+        let number = [Property::SubscriptionIdentifier(300)];
+        s.subscribe_with(&[Subscription::new(&topic, AtLeastOnce)], &number)?;
+        let properties = [Property::ContentType("x/y"), Property::UserProperty("k", "v")];
+        t.connect()?.publish_with(Publish {
+            qos: AtLeastOnce,
+            properties: Properties::new(&properties),
+            ..Publish::new(&topic, b"x")
+        })?;
+        let first = s.expect_publish()?;
+        s.lose();
+        let again = resume(t, &id)?.expect_payload("x")?;
+        equal("properties", again.properties(), first.properties())?;
+        equal("subscription identifiers", again.subscription_ids(), vec![300])
+    }),
 ];

@@ -202,4 +202,13 @@ pub const TESTS: &[Test] = &[
         t.connect_with(t.hello(&t.id("a")))?.disconnect()?;
         t.subscriber(&topic, AtLeastOnce)?.expect_payload("kept").map(|_| ())
     }),
+    v5("the_last_connect_sets_the_expiry_interval", &["MQTT-4.1.0-2"], |t| {
+        let id = t.id("a");
+        t.connect_with(t.resume(&id))?.lose();
+        let c = t.connect_with(Connect { clean_start: false, ..t.hello(&id) })?;
+        equal("session present", c.connack.session_present, true)?;
+        c.lose();
+        let c = t.connect_with(t.resume(&id))?;
+        equal("session present", c.connack.session_present, false)
+    }),
 ];

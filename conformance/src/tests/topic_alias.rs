@@ -143,4 +143,31 @@ pub const TESTS: &[Test] = &[
         }
         check(false, "ten messages on one topic, and none came with its alias alone")
     }),
+    v5("the_servers_aliases_end_with_their_connection", &["MQTT-3.3.2-7"], |t| {
+        let (id, topic) = (t.id("a"), t.topic("a/topic/worth/an/alias"));
+        let aliases = [Property::SessionExpiryIntervalS(600), Property::TopicAliasMaximum(5)];
+        let with_aliases = Connect { properties: Properties::new(&aliases), ..t.resume(&id) };
+        let mut s = t.connect_with(with_aliases)?;
+        s.subscribe(&topic, AtLeastOnce)?;
+        let mut p = t.connect()?;
+        for _ in 0..5 {
+            p.publish(&topic, "x", AtLeastOnce)?;
+            s.expect_payload("x")?;
+        }
+        p.publish(&topic, "on its way", AtLeastOnce)?;
+        s.expect_publish()?;
+        s.lose();
+        p.publish(&topic, "queued", AtLeastOnce)?;
+        // Neither what is repeated nor what is new may lean on an alias of before.
+        let mut s = t.connect_with(with_aliases)?;
+        equal("topic", &s.expect_publish()?.topic, &topic)?;
+        s.lose();
+        let mut s = t.connect_with(t.resume(&id))?;
+        for text in ["on its way", "queued"] {
+            let message = s.expect_payload(text)?;
+            equal("topic", &message.topic, &topic)?;
+            equal("topic alias", alias(&message), None)?;
+        }
+        Ok(())
+    }),
 ];

@@ -251,4 +251,28 @@ pub const TESTS: &[Test] = &[
         s.expect_nothing()
     })
     .slow(),
+    v5("the_expiry_of_the_session_ends_the_delay", &["MQTT-3.1.2-8"], |t| {
+        let topic = t.topic("will");
+        let mut s = t.subscriber(&topic, AtLeastOnce)?;
+        let delay = [Property::WillDelayIntervalS(600)];
+        let will = Will { properties: Properties::new(&delay), ..will(&topic) };
+        let expiry = [Property::SessionExpiryIntervalS(1)];
+        let properties = Properties::new(&expiry);
+        let id = t.id("will");
+        let c = t.connect_with(Connect { will: Some(will), properties, ..t.hello(&id) })?;
+        need(c.server.session_expiry_s.is_none_or(|s| s <= 1), "session expiry as asked")?;
+        c.lose();
+        t.advance_s(4);
+        s.expect_payload("gone").map(|_| ())
+    })
+    .slow(),
+    v5("disconnect_can_end_the_session_and_the_delay", &["MQTT-3.1.2-8"], |t| {
+        let topic = t.topic("will");
+        let mut s = t.subscriber(&topic, AtLeastOnce)?;
+        let c = with_delayed_will(t, &topic, 600)?;
+        let expiry = [Property::SessionExpiryIntervalS(0)];
+        let properties = Properties::new(&expiry);
+        c.disconnect_with(Disconnect { reason: DisconnectWithWill, properties })?;
+        s.expect_payload("gone").map(|_| ())
+    }),
 ];
