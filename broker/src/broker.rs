@@ -61,6 +61,7 @@ impl Broker {
     /// If a listener cannot be bound or the system has no more threads or files.
     pub fn start(config: &Config) -> Result<Broker, StartError> {
         process::raise_file_limit();
+        process::reserve_files();
         let shards = shard_count(config.shards);
         let bound = bind_all(config, shards).map_err(StartError::Config)?;
         let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
