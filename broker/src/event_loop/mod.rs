@@ -8,8 +8,6 @@
 //! - a read that fills the buffer may have left bytes for which no edge will come: the socket is
 //!   read again in the next tick (`ready`); a shorter read has drained it;
 //! - a write that takes less than offered has filled the socket: an edge will come (`Blocked`);
-//! - an event may be of a socket that was just closed, and its number may be another's by then: an
-//!   event is only a hint that a read or a write may be worth trying;
 //! - a connection is registered at the end of the tick that accepted it, if it is still here then:
 //!   one whose CONNECT sends it to another shard, or that ended, never was.
 
@@ -26,7 +24,6 @@ use crate::connection::{Connections, Flag};
 use crate::listen::Acceptor;
 use crate::log::EventLog;
 use crate::mailbox::{Control, Inbox, Mailbox, Moved};
-use crate::socket::Socket;
 
 mod accept;
 mod read;
@@ -38,9 +35,6 @@ pub(crate) use accept::Speaks;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Events taken from one poll.
 const EVENTS: usize = 128;
-/// Sockets closed in a tick. Closing one costs the kernel more than all else that is done for it,
-/// so that thousands at once would hold up everybody.
-const CLOSES: usize = 8;
 /// How long a closing connection may take to read what was sent to it.
 const LINGER_MS: u64 = 2000;
 /// How long clients may take to go when the broker shuts down.
@@ -86,8 +80,6 @@ pub(crate) struct EventLoop {
     /// numbers must not be used again.
     gone: Vec<ConnId>,
     closing: VecDeque<(Millis, ConnId)>,
-    /// Sockets that nobody knows any more, still to be closed.
-    dropped: VecDeque<Socket>,
     /// Connections on their way, by shard.
     leaving: Vec<Vec<Moved>>,
     inbox: Inbox,
@@ -134,7 +126,6 @@ impl EventLoop {
             fresh: Vec::new(),
             gone: Vec::new(),
             closing: VecDeque::new(),
-            dropped: VecDeque::new(),
             inbox: Inbox::default(),
             max_mailbox_bytes: usize::try_from(config.max_mailbox_bytes).unwrap_or(usize::MAX),
             congested: false,
@@ -168,7 +159,6 @@ impl EventLoop {
             self.drain();
             self.register_fresh();
             self.send_mail();
-            self.dropped.drain(..self.dropped.len().min(CLOSES));
         }
         Ok(())
     }
@@ -203,7 +193,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.dropped.is_empty() {
+        if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
         let mut next = self.core.poll_timeout();
@@ -327,8 +317,7 @@ impl EventLoop {
 
     /// The socket is gone, or is dropped now; the core learns of it at the end of the tick.
     fn lose(&mut self, id: ConnId) {
-        if let Some(connection) = self.connections.remove(id) {
-            self.dropped.push_back(connection.socket);
+        if self.connections.remove(id).is_some() {
             self.gone.push(id);
         }
     }

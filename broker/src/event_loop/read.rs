@@ -66,10 +66,7 @@ impl EventLoop {
             Ok(0) => return self.end_of_stream(id),
             Ok(n) => n,
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => {
-                    // Then it did not hang up: the hint was meant for another.
-                    return connection.clear(Flag::HungUp);
-                }
+                io::ErrorKind::WouldBlock => return,
                 io::ErrorKind::Interrupted => return self.read_again(id),
                 _ => return self.lose(id),
             },
