@@ -21,7 +21,8 @@ pub(crate) fn raise_file_limit() {
 const FILES: u64 = 128 * 1024;
 
 /// Has the system's table of open files grow now: each time that it grows in a process with several
-/// threads, Linux holds the thread that opens a file for 10 ms and more, and all its clients with it.
+/// threads, Linux holds the thread that opens a file for 10 ms and more, and with it all its
+/// clients.
 pub(crate) fn reserve_files() {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
     let last = i32::try_from(allowed.min(FILES).saturating_sub(1)).unwrap_or(i32::MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::config::{Config, KEYS, Loaded, Sources, load, print};
+use crate::config::{Config, KEYS, Loaded, Sources, load};
 use crate::log::LogControl;
 use crate::{Broker, Handle};
 
@@ -89,7 +89,6 @@ impl Steering {
         // What stays as it was is still the old one, for the next comparison.
         self.config = config.with_fixed_of(&self.config);
         tracing::info!("configuration reloaded");
-        tracing::debug!("now in force:\n{}", print(&self.config));
     }
 }
 

@@ -113,6 +113,19 @@ fn sigterm_does_not_wait_long_for_one_who_stays() {
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
+#[test]
+fn a_second_signal_ends_it_at_once_with_code_1() {
+    let mut broker = Broker::with_flags(&[]);
+    let mut client = broker.tcp();
+    client.connect("stays");
+    let begin = Instant::now();
+    broker.signal("TERM");
+    assert_eq!(client.packet()[0], 0xe0, "DISCONNECT: the first signal was taken");
+    broker.signal("INT");
+    assert_eq!(broker.wait(), Some(1));
+    assert!(begin.elapsed() < Duration::from_secs(1));
+}
+
 const LIMIT: &str = "[limits]\nmax_packet_size_bytes = ";
 const LISTENER: &str = "\n[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n";
 

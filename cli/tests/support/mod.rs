@@ -39,7 +39,7 @@ impl Broker {
         let program = env!("CARGO_BIN_EXE_whimbrel");
         let mut command = Command::new("sh");
         command.args(["-c", shell_command, program, "broker", "--port", "0", "--no-websocket"]);
-        command.args(flags).env("RUST_LOG", "warn");
+        command.args(flags).env("RUST_LOG", "off");
         Broker::start(new_folder(), &mut command)
     }
 
@@ -110,7 +110,7 @@ pub fn whimbrel(flags: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WHIMBREL_")) {
         command.env_remove(name);
     }
-    command.arg("broker").args(flags).env("RUST_LOG", "warn");
+    command.arg("broker").args(flags).env("RUST_LOG", "off");
     command
 }
 
