@@ -12,12 +12,13 @@ use whimbrel_store::MemoryStore;
 use whimbrel_transport::websocket::server;
 
 use crate::config::{Config, ConfigError, Endpoint};
+use crate::crew::{Crew, Pace};
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
 use crate::listen::{Acceptor, Bound, bind_all};
 use crate::mailbox::{Control, Mailbox};
 use crate::process;
 
-/// A running broker. Dropping it does not stop it: [`Broker::shut_down`] does.
+/// A running broker. Dropping it does not stop it: [`Handle::shut_down`] does.
 pub struct Broker {
     endpoints: Vec<Endpoint>,
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -60,6 +61,10 @@ impl Broker {
     /// # Errors
     /// If a listener cannot be bound or the system has no more threads or files.
     pub fn start(config: &Config) -> Result<Broker, StartError> {
+        Broker::start_with(config, Pace::default()).map(|(broker, _)| broker)
+    }
+
+    fn start_with(config: &Config, pace: Pace) -> Result<(Broker, Arc<Crew>), StartError> {
         process::raise_file_limit();
         process::reserve_files();
         let shards = shard_count(config.shards);
@@ -76,7 +81,7 @@ impl Broker {
         });
         process::publish_memory(&peers.shared);
         let core_config = Arc::new(config.core.clone());
-        let mut threads = Vec::new();
+        let mut event_loops = Vec::new();
         for (id, (poll, acceptors)) in (0..).zip(polls.into_iter().zip(acceptors)) {
             let core = Shard::new(
                 ShardId(id),
@@ -86,12 +91,17 @@ impl Broker {
                 process::unpredictable(),
                 Millis::default(),
             );
-            let shard =
-                EventLoop::new(usize::from(id), poll, core, peers.clone(), config, acceptors)?;
-            let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
-            threads.push(thread.spawn(move || shard.run())?);
+            let id = usize::from(id);
+            event_loops.push(EventLoop::new(id, poll, core, peers.clone(), config, acceptors)?);
         }
-        Ok(Broker { endpoints, threads, handle: Handle(peers) })
+        let crew = Arc::new(Crew::new(peers.clone(), event_loops, pace));
+        let mut threads = Vec::new();
+        for id in 0..usize::from(shards) {
+            let crew = crew.clone();
+            let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
+            threads.push(thread.spawn(move || crew.work(id))?);
+        }
+        Ok((Broker { endpoints, threads, handle: Handle(peers) }, crew))
     }
 
     /// Where clients connect, with the ports that the system chose.
@@ -166,4 +176,85 @@ fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(Acceptor, Speaks)>> {
         }
     }
     by_shard
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use whimbrel_codec::{
+        Connect, Filters, Packet, PacketId, Publish, QoS, Subscribe, Subscription, Version,
+    };
+
+    use super::*;
+
+    fn send(stream: &mut TcpStream, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        packet.encode(Version::V3_1_1, &mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+    }
+
+    fn expect(stream: &mut TcpStream, first: u8, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        stream.read_exact(&mut bytes).expect("the packet comes in time");
+        assert_eq!(bytes[0], first);
+        bytes
+    }
+
+    fn client(port: u16, client_id: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        send(&mut stream, &Packet::Connect(Connect::new(Version::V3_1_1, client_id)));
+        expect(&mut stream, 0x20, 4);
+        stream
+    }
+
+    /// Every message arrives while shards come together and part all the time, in the middle of
+    /// traffic and of sleep, and the broker shuts down in either state.
+    #[test]
+    fn nothing_is_lost_while_shards_change_hands() {
+        let listener = crate::config::Listener {
+            endpoint: Endpoint::Tcp(([127, 0, 0, 1], 0).into()),
+            origin: "test".into(),
+        };
+        let config = Config { shards: 3, listeners: vec![listener], ..Config::default() };
+        let restless = Pace {
+            busy_window: Duration::from_millis(1),
+            busy: -1.0,
+            idle_window: Duration::from_millis(1),
+            idle: f64::INFINITY,
+        };
+        let (broker, crew) = Broker::start_with(&config, restless).unwrap();
+        let [Endpoint::Tcp(address)] = broker.endpoints() else { panic!("one TCP listener") };
+        let mut subscribers: Vec<_> = (0..6)
+            .map(|at| {
+                let mut stream = client(address.port(), &format!("subscriber-{at}"));
+                let filters = [Subscription::new("t", QoS::AtMostOnce)];
+                let packet_id = PacketId::MIN;
+                let filters = Filters::new(&filters);
+                let properties = Default::default();
+                send(&mut stream, &Packet::Subscribe(Subscribe { packet_id, properties, filters }));
+                expect(&mut stream, 0x90, 5);
+                stream
+            })
+            .collect();
+        for at in 0..600_u32 {
+            let mut publisher = client(address.port(), &format!("publisher-{at}"));
+            send(&mut publisher, &Packet::Publish(Publish::new("t", &at.to_be_bytes())));
+            for stream in &mut subscribers {
+                let got = expect(stream, 0x30, 9);
+                assert_eq!(got[5..], at.to_be_bytes());
+            }
+            if at % 100 == 0 {
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        }
+        assert!(crew.changes() > 20, "shards changed hands {} times only", crew.changes());
+        broker.handle().shut_down();
+        broker.join().unwrap();
+    }
 }

@@ -3,12 +3,14 @@
 //! - [`config`]: what can be chosen, from file, environment and flags;
 //! - [`Broker`]: a broker in this process, started and stopped;
 //! - [`Signals`]: a broker as a process, steered by signals;
+//! - `crew`: the threads, and which of them runs which shard;
 //! - `event_loop`: one shard's loop around [`whimbrel_broker_core::Shard`]; `mailbox`: what shards
 //!   hand each other; `connection`, `socket`, `layer`: what a client's connection is made of.
 
 mod broker;
 pub mod config;
 mod connection;
+mod crew;
 mod event_loop;
 mod layer;
 mod listen;

@@ -144,6 +144,16 @@ impl<W: Wake> Mailbox<W> {
         self.asleep.store(false, SeqCst);
     }
 
+    /// Whether something waits.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(SeqCst)
+    }
+
+    /// Wakes the receiver though there is nothing for it.
+    pub(crate) fn nudge(&self) {
+        self.waker.wake();
+    }
+
     /// Bytes that wait.
     pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes.load(SeqCst)

@@ -25,8 +25,14 @@ pub struct Connection {
     /// Connect through a Unix socket instead.
     #[arg(long, value_name = "PATH", conflicts_with = "url", help_heading = "Connection")]
     pub unix: Option<PathBuf>,
-    /// All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC] or ws://HOST[:PORT][/PATH].
-    #[arg(short = 'L', long, help_heading = "Connection")]
+    /// All in one: scheme, credentials, host, port, and topic or path.
+    // As text of the program: rustdoc would take the brackets for links.
+    #[arg(
+        short = 'L',
+        long,
+        help_heading = "Connection",
+        help = "All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC] or ws://HOST[:PORT][/PATH]"
+    )]
     pub url: Option<String>,
     /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D or -x.
     #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]

@@ -105,8 +105,8 @@ impl<'a> Packet<'a> {
     /// Appends the packet's bytes to `sink`. `version` is the connection's; a CONNECT uses its own.
     ///
     /// Nothing is written when the packet itself is at fault; [`EncodeError::NoRoom`] may leave a
-    /// part of it in a slice. Rules on contents (no U+0000, no wildcard in a topic name, at least one
-    /// filter) are the caller's to keep: a packet that breaks them is written as it is.
+    /// part of it in a slice. Rules on contents (no U+0000, no wildcard in a topic name, at least
+    /// one filter) are the caller's to keep: a packet that breaks them is written as it is.
     pub fn encode(&self, version: Version, sink: &mut impl Sink) -> Result<(), EncodeError> {
         let len = self.remaining_len(version)?;
         let packet_type = self.packet_type();

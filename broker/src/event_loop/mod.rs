@@ -1,4 +1,4 @@
-//! The loop of one shard: a thread, a poll, a core.
+//! The loop of one shard: a poll and a core, on whatever thread `crew.rs` gives it.
 //!
 //! A tick: poll; one read for each socket that is ready; accept; mail; timers; then everything the
 //! core wants done, with one send for each connection that has something to send; then mail for
@@ -13,10 +13,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 use whimbrel_broker_core::{Action, ConnId, Millis, Shard, Shared};
 
 use crate::config::Config;
@@ -34,7 +36,7 @@ pub(crate) use accept::Speaks;
 /// The largest read.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Events taken from one poll.
-const EVENTS: usize = 128;
+pub(crate) const EVENTS: usize = 128;
 /// How long a closing connection may take to read what was sent to it.
 const LINGER_MS: u64 = 2000;
 /// How long clients may take to go when the broker shuts down.
@@ -47,6 +49,8 @@ const MEMORY_MS: u64 = 1000;
 /// Tokens count down from here for what is no connection.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 const FIRST_ACCEPTOR: usize = usize::MAX - 1;
+/// More listeners than this nobody has.
+const FIRST_WATCHED: usize = usize::MAX - 100_000;
 
 /// What all shards share besides [`Shared`].
 pub(crate) struct Peers {
@@ -136,54 +140,21 @@ impl EventLoop {
         })
     }
 
-    /// Runs until the broker shuts down.
-    ///
-    /// # Errors
-    /// Only if the poll itself fails.
-    pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS);
-        while !self.is_done() {
-            self.sleep(&mut events)?;
-            self.now = Millis(self.peers.epoch.elapsed().as_millis() as u64);
-            self.tick = self.tick.wrapping_add(1);
-            self.congested = self.congested && self.is_congested();
-            // What is put there from now on is for the next tick: each socket is read once in one.
-            if !self.congested {
-                std::mem::swap(&mut self.ready, &mut self.ready_now);
-            }
-            self.handle_events(&events);
-            self.read_ready();
-            self.accept();
-            self.handle_inbox();
-            self.handle_timeouts();
-            self.drain();
-            self.register_fresh();
-            self.send_mail();
-        }
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
+    /// Whether the broker has shut down and nothing is left to do.
+    pub(crate) fn is_done(&self) -> bool {
         self.stop_by.is_some_and(|deadline| self.connections.len() == 0 || self.now >= deadline)
     }
 
-    /// Polls, for as long as there is nothing to do.
-    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
-        let mailbox = self.peers.mailboxes.get(self.id);
-        let mut timeout = self.timeout();
-        if timeout != Some(Duration::ZERO)
-            && let Some(mailbox) = mailbox
-            && !mailbox.fall_asleep()
-        {
-            timeout = Some(Duration::ZERO);
-        }
-        let result = self.poll.poll(events, timeout);
-        if timeout != Some(Duration::ZERO)
-            && let Some(mailbox) = mailbox
-        {
-            mailbox.wake_up();
-        }
-        match result {
+    /// Waits for events, at most this long.
+    ///
+    /// # Errors
+    /// Only if the poll itself fails.
+    pub(crate) fn poll(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 events.clear();
                 Ok(())
@@ -192,26 +163,68 @@ impl EventLoop {
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() {
-            return Some(Duration::ZERO);
+    /// A tick, after the poll.
+    pub(crate) fn work(&mut self, events: &Events) {
+        self.now = Millis(self.peers.epoch.elapsed().as_millis() as u64);
+        self.tick = self.tick.wrapping_add(1);
+        self.congested = self.congested && self.is_congested();
+        // What is put there from now on is for the next tick: each socket is read once in one.
+        if !self.congested {
+            std::mem::swap(&mut self.ready, &mut self.ready_now);
         }
-        let mut next = self.core.poll_timeout();
-        let mut earlier = |deadline: Option<Millis>| {
-            next = [next, deadline].into_iter().flatten().min();
-        };
-        if self.congested {
-            earlier(Some(Millis(self.now.0 + CONGESTED_MS)));
-        } else {
-            if !self.ready.is_empty() {
-                return Some(Duration::ZERO);
-            }
-            self.acceptors.iter().for_each(|acceptor| earlier(acceptor.due()));
+        self.handle_events(events);
+        self.read_ready();
+        self.accept();
+        self.work_mail();
+    }
+
+    /// The part of a tick that mail makes necessary.
+    pub(crate) fn work_mail(&mut self) {
+        self.handle_inbox();
+        self.handle_timeouts();
+        self.drain();
+        self.register_fresh();
+        self.send_mail();
+    }
+
+    /// When its last tick began.
+    pub(crate) fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Where mail for this shard comes.
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+        self.peers.mailboxes.get(self.id)
+    }
+
+    /// Has the poll of this shard tell that `other` has events.
+    pub(crate) fn watch(&self, other: &EventLoop) -> io::Result<()> {
+        let (fd, token) = (other.poll.as_raw_fd(), other.watch_token());
+        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// Ends [`EventLoop::watch`].
+    pub(crate) fn unwatch(&self, other: &EventLoop) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&other.poll.as_raw_fd()))
+    }
+
+    /// What an event of `other`'s poll looks like in the poll that watches it.
+    pub(crate) fn watch_token(&self) -> Token {
+        Token(FIRST_WATCHED - self.id)
+    }
+
+    /// When the next tick is due, if nothing happens before; 0: at once.
+    pub(crate) fn deadline(&self) -> Millis {
+        let at_once = !self.again.is_empty() || (!self.congested && !self.ready.is_empty());
+        if at_once {
+            return Millis(0);
         }
-        earlier(self.closing.front().map(|(deadline, _)| *deadline));
-        earlier(self.stop_by);
-        let elapsed = self.peers.epoch.elapsed().as_millis() as u64;
-        next.map(|deadline| Duration::from_millis(deadline.0.saturating_sub(elapsed)))
+        let congested = self.congested.then_some(Millis(self.now.0 + CONGESTED_MS));
+        let closing = self.closing.front().map(|(deadline, _)| *deadline);
+        let others = [self.core.poll_timeout(), congested, closing, self.stop_by];
+        let accepting = self.acceptors.iter().filter(|_| !self.congested);
+        let due = others.into_iter().chain(accepting.map(|acceptor| acceptor.due())).flatten();
+        due.min().unwrap_or(Millis::NEVER)
     }
 
     fn handle_events(&mut self, events: &Events) {

@@ -69,8 +69,9 @@ impl Decoder {
         }
     }
 
-    /// Decodes all of `bytes`, which it overwrites. The payload of one frame stays where it is; that
-    /// of further ones moves up to it, so that the caller gets one slice however small the frames.
+    /// Decodes all of `bytes`, which it overwrites. The payload of one frame stays where it is;
+    /// that of further ones moves up to it, so that the caller gets one slice however small the
+    /// frames.
     pub fn handle_bytes<'b>(&mut self, bytes: &'b mut [u8]) -> Decoded<'b> {
         let mut mqtt = 0..0;
         let end = self.decode(bytes, &mut mqtt).err();

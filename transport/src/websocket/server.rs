@@ -129,8 +129,8 @@ impl Server {
         waiting.min(self.payload_left as usize)
     }
 
-    /// Input: the socket took `n` bytes of what [`Server::poll_send`] gave with this `head`; zero if
-    /// it would block. Returns how many of them were MQTT bytes.
+    /// Input: the socket took `n` bytes of what [`Server::poll_send`] gave with this `head`; zero
+    /// if it would block. Returns how many of them were MQTT bytes.
     pub fn handle_written(&mut self, n: usize, head: &[u8]) -> usize {
         match head.get(n..) {
             Some(rest) if !rest.is_empty() => {
