@@ -32,6 +32,20 @@ pub(crate) fn reserve_files() {
     }
 }
 
+/// Memory of the machine, or of the container where that is less; none if the system does not say.
+pub(crate) fn memory_limit_bytes() -> Option<u64> {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| total_bytes(&text));
+    let container = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    [machine, container].into_iter().flatten().min()
+}
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Tells the core how much memory the process has resident.
 pub(crate) fn publish_memory(shared: &Shared) {
     // Fields in pages: total, resident, ...
@@ -47,4 +61,17 @@ pub(crate) fn publish_memory(shared: &Shared) {
 /// A number that nobody outside can foresee.
 pub(crate) fn unpredictable() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_machine_is_read() {
+        let text = "MemTotal:       24680000 kB\nMemFree:  1 kB\n";
+        assert_eq!(total_bytes(text), Some(24_680_000 * 1024));
+        assert_eq!(total_bytes("MemFree: 1 kB"), None);
+        assert_eq!(total_bytes("MemTotal: many kB"), None);
+    }
 }

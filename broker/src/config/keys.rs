@@ -155,8 +155,9 @@ keys! {
     "limits.max_retained_messages", true, u64, 0..=U63, core.max_retained_messages,
         "Retained messages of the whole broker; those beyond are not retained.";
     "limits.memory_budget_bytes", true, u64, 1024 * 1024..=U63, core.memory_budget_bytes,
-        "Memory for messages and buffers. Beyond it new connections are refused, QoS 0 to slow \
-         readers is dropped, nothing more is queued, and publishers are slowed.";
+        "Memory for messages and buffers; half of the machine's unless given. Beyond it new \
+         connections are refused, QoS 0 to slow readers is dropped, nothing more is queued, and \
+         publishers are slowed.";
     "limits.max_mailbox_bytes", true, u64, 1024..=U63, max_mailbox_bytes,
         "Bytes that wait from one shard for another. Beyond it the sender stops reading its \
          clients.";

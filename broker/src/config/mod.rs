@@ -158,9 +158,18 @@ impl Default for Config {
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             max_mailbox_bytes: 16 * 1024 * 1024,
-            core: whimbrel_broker_core::Config::default(),
+            core: core_defaults(),
         }
     }
+}
+
+/// The core's own defaults, with half of the memory that there is as its budget.
+fn core_defaults() -> whimbrel_broker_core::Config {
+    let mut core = whimbrel_broker_core::Config::default();
+    if let Some(bytes) = crate::process::memory_limit_bytes() {
+        core.memory_budget_bytes = bytes / 2;
+    }
+    core
 }
 
 impl Config {
