@@ -115,7 +115,7 @@ fn flags_go_before_environment_before_file_before_defaults() {
     let core = load(&all).expect("valid").config.core;
     assert_eq!((core.receive_maximum, core.max_inflight, core.max_topic_levels), (4, 3, 2));
     let defaults = load(&sources(None, &[], &[])).expect("valid").config.core;
-    assert_eq!(defaults, whimbrel_broker_core::Config::default());
+    assert_eq!(defaults, Config::default().core);
     std::fs::remove_dir_all(folder).expect("removed");
 }
 
