@@ -316,3 +316,42 @@ fn an_early_acknowledgement_makes_no_room() {
     broker.puback(second, 3);
     assert_eq!(broker.publishes(second).len(), 0);
 }
+
+/// Retained messages that wait for acknowledgements do not keep the broker from reading these.
+#[test]
+fn many_subscriptions_to_retained_messages_do_not_stop_the_reading() {
+    const TOPICS: usize = 1500;
+    let mut broker = Broker::new(1, quiet());
+    let publisher = broker.client(V5, "publisher");
+    let topics: Vec<String> = (0..TOPICS).map(|at| format!("t/{at}")).collect();
+    for topic in &topics {
+        broker.publish(publisher, topic, b"x", QoS::AtLeastOnce, true);
+    }
+    let link = broker.connect(v5("c", true, &[Property::ReceiveMaximum(10)]));
+    let filters: Vec<_> = topics.iter().map(|t| Subscription::new(t, QoS::AtLeastOnce)).collect();
+    broker.subscribe_with(link, &filters, None);
+    let mut count = 0;
+    loop {
+        assert!(!broker.links[link].paused, "not read after {count} messages");
+        let got = broker.publishes(link);
+        if got.is_empty() {
+            break;
+        }
+        count += got.len();
+        for publish in got {
+            broker.puback(link, publish.id);
+        }
+    }
+    assert_eq!(count, TOPICS);
+}
+
+/// One filter again and again in one packet: what is due to it does not grow without end.
+#[test]
+fn retained_messages_that_are_due_are_bounded() {
+    let config = Config { max_subscriptions: 3, ..quiet() };
+    let mut broker = Broker::new(1, config);
+    let link = broker.client(V5, "c");
+    broker.subscribe_with(link, &[Subscription::new("t", QoS::AtMostOnce); 5], None);
+    let codes = vec![0, 0, 0, 0, ReasonCode::QuotaExceeded as u8];
+    assert_eq!(broker.received(link), [Got::SubAck(1, codes)]);
+}

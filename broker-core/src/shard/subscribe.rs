@@ -63,13 +63,19 @@ impl Shard {
         let (group, filter) = self.check_filter(wanted.filter)?;
         let routes = &self.shared.routes;
         let hash = |filter: &str| routes.topic_hash(filter);
-        let slot = self.conns.get(id.0 as usize).map_or(u32::MAX, |conn| conn.session);
+        let conn = self.conns.get(id.0 as usize);
+        let slot = conn.map_or(u32::MAX, |conn| conn.session);
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return Err((ReasonCode::UnspecifiedError, "no session"));
         };
         let existed = session.subscriptions.contains(wanted.filter, hash);
         if !existed && session.subscriptions.len() >= self.config.max_subscriptions as usize {
             return Err((ReasonCode::QuotaExceeded, "the session has its most subscriptions"));
+        }
+        // The same filter may come again and again, and each time all that is retained is due.
+        let waiting = conn.and_then(|conn| conn.extra.as_ref()).map_or(0, |e| e.retained.len());
+        if waiting + scans.len() > self.config.max_subscriptions as usize {
+            return Err((ReasonCode::QuotaExceeded, "too many retained messages are still due"));
         }
         let options = SubscriptionOptions {
             qos: wanted.qos as u8,

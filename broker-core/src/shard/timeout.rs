@@ -88,11 +88,13 @@ impl Shard {
         }
     }
 
-    /// Who asks for much and takes no answer is not read either.
+    /// Who asks for much and takes no answer is not read either. Where retained messages wait for
+    /// acknowledgements and not for the socket, only reading can help.
     #[inline]
     pub(super) fn is_behind(&self, conn: &Conn) -> bool {
         let scans = conn.extra.as_ref().map_or(0, |extra| extra.retained.len());
-        conn.output.len() > self.config.max_output_bytes as usize || scans > MAX_SCANS
+        conn.output.len() > self.config.max_output_bytes as usize
+            || (scans > MAX_SCANS && conn.output.len() >= self.low_water())
     }
 
     fn read_on(&mut self) {
