@@ -355,3 +355,29 @@ fn retained_messages_that_are_due_are_bounded() {
     let codes = vec![0, 0, 0, 0, ReasonCode::QuotaExceeded as u8];
     assert_eq!(broker.received(link), [Got::SubAck(1, codes)]);
 }
+
+/// The topic alias of a message that is refused holds for the next.
+#[test]
+fn a_refused_message_sets_its_topic_alias() {
+    let mut broker = Broker::new(1, quiet());
+    let link = broker.client(V5, "c");
+    broker.subscribe(link, "t", QoS::AtMostOnce);
+    broker.received(link);
+    let list = [Property::PayloadFormatIndicator(1), Property::TopicAlias(1)];
+    for (topic, payload) in [("t", &b"\xff"[..]), ("", b"x")] {
+        let publish = Publish {
+            qos: QoS::AtLeastOnce,
+            packet_id: Some(harness::id(1)),
+            properties: Properties::new(&list),
+            ..Publish::new(topic, payload)
+        };
+        broker.send(link, &Packet::Publish(publish));
+    }
+    let got = broker.received(link);
+    let refused = Got::PubAck(1, ReasonCode::PayloadFormatInvalid);
+    assert!(
+        matches!(&got[..], [first, Got::Publish(p), Got::PubAck(1, ReasonCode::Success)]
+            if *first == refused && p.topic == "t"),
+        "{got:?}"
+    );
+}

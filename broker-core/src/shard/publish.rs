@@ -42,6 +42,7 @@ impl Shard {
         let mut alias = None;
         let mut expires = Millis::NEVER;
         let mut all_forwarded = true;
+        let mut utf8 = false;
         for property in publish.properties {
             all_forwarded &= is_forwarded(&property);
             match property {
@@ -52,18 +53,19 @@ impl Shard {
                     let what = "a client sent a subscription identifier in PUBLISH";
                     return self.disconnect(id, ReasonCode::ProtocolError, what);
                 }
-                Property::PayloadFormatIndicator(1)
-                    if std::str::from_utf8(publish.payload).is_err() =>
-                {
-                    return self.refuse_publish(
-                        id,
-                        publish,
-                        ReasonCode::PayloadFormatInvalid,
-                        "the payload is not UTF-8",
-                    );
-                }
+                Property::PayloadFormatIndicator(n) => utf8 = n == 1,
                 _ => {}
             }
+        }
+        if utf8 && std::str::from_utf8(publish.payload).is_err() {
+            // The alias holds for packets to come, whatever becomes of this one.
+            if let Some(Err(error)) =
+                alias.map(|alias| self.resolve_alias(id, alias, publish.topic))
+            {
+                return self.alias_error(id, error);
+            }
+            let what = "the payload is not UTF-8";
+            return self.refuse_publish(id, publish, ReasonCode::PayloadFormatInvalid, what);
         }
         if all_forwarded && let Some(raw) = publish.properties.raw() {
             return self.accept_publish(id, publish, publish.topic, raw, expires);
@@ -75,17 +77,20 @@ impl Shard {
             None => self.accept_publish(id, publish, publish.topic, &forwarded, expires),
             Some(alias) => match self.resolve_alias(id, alias, publish.topic) {
                 Ok(topic) => self.accept_publish(id, publish, &topic, &forwarded, expires),
-                Err(AliasError::Invalid) => self.disconnect(
-                    id,
-                    ReasonCode::TopicAliasInvalid,
-                    "the topic alias is above the maximum",
-                ),
-                Err(AliasError::Unknown) => {
-                    self.disconnect(id, ReasonCode::ProtocolError, "an unknown topic alias");
-                }
+                Err(error) => self.alias_error(id, error),
             },
         }
         self.forwarded = forwarded;
+    }
+
+    fn alias_error(&mut self, id: ConnId, error: AliasError) {
+        let (reason, what) = match error {
+            AliasError::Invalid => {
+                (ReasonCode::TopicAliasInvalid, "the topic alias is above the maximum")
+            }
+            AliasError::Unknown => (ReasonCode::ProtocolError, "an unknown topic alias"),
+        };
+        self.disconnect(id, reason, what);
     }
 
     fn resolve_alias(
