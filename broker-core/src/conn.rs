@@ -62,6 +62,8 @@ pub(crate) struct Extra {
     pub(crate) outgoing_aliases: Option<OutgoingAliases>,
     /// Retained messages that are still to be sent, a subscription after the other.
     pub(crate) retained: VecDeque<RetainedScan>,
+    /// They are looked for again in the next tick.
+    pub(crate) searching: bool,
 }
 
 impl Extra {

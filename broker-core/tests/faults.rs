@@ -381,3 +381,25 @@ fn a_refused_message_sets_its_topic_alias() {
         "{got:?}"
     );
 }
+
+/// A search for retained messages that finds none among many gives way to others.
+#[test]
+fn a_search_for_retained_messages_is_spread_over_ticks() {
+    let mut broker = Broker::new(1, quiet());
+    let publisher = broker.client(V5, "publisher");
+    for at in 0..10_000 {
+        broker.publish(publisher, &format!("t{at}/x"), b"x", QoS::AtMostOnce, true);
+    }
+    broker.publish(publisher, "z/last", b"x", QoS::AtMostOnce, true);
+    let link = broker.client(V5, "c");
+    let mut filters = vec![Subscription::new("+/none", QoS::AtMostOnce); 20];
+    filters.push(Subscription::new("+/last", QoS::AtMostOnce));
+    broker.subscribe_with(link, &filters, None);
+    assert_eq!(broker.publishes(link), []);
+    assert_eq!(broker.shards[0].poll_timeout(), Some(broker.now));
+    for _ in 0..20 {
+        broker.advance(0);
+    }
+    assert_eq!(broker.publishes(link).len(), 1);
+    assert_ne!(broker.shards[0].poll_timeout(), Some(broker.now));
+}

@@ -96,6 +96,10 @@ pub struct Shard {
     pressure: bool,
     retained_expiry: retained::Expiries,
     sys: sys::Sys,
+    /// Retained messages looked at in this tick.
+    looked: usize,
+    /// Those whose search for retained messages goes on in the next tick.
+    searching: Vec<ConnId>,
     /// Retained messages that were just looked up.
     found: Vec<crate::Message>,
     /// Properties of the PUBLISH that is being handled, as they are forwarded.
@@ -148,6 +152,8 @@ impl Shard {
             pressure: false,
             retained_expiry: retained::Expiries::default(),
             sys: sys::Sys::new(now, &config),
+            looked: 0,
+            searching: Vec::new(),
             found: Vec::new(),
             forwarded: Vec::new(),
             random: seed,
@@ -260,6 +266,7 @@ impl Shard {
             }
             let Some(id) = self.dirty.pop() else {
                 self.publish_buffered();
+                self.looked = 0;
                 for id in self.closed.drain(..) {
                     self.conns.try_remove(id.0 as usize);
                 }
@@ -297,7 +304,8 @@ impl Shard {
     /// When [`Shard::handle_timeout`] is next needed.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let timers = [self.conn_timers.next(), self.session_timers.next(), self.sys.next()];
-        let others = [self.retained_expiry.next(), self.resume_at];
+        let search = (!self.searching.is_empty()).then_some(self.now);
+        let others = [self.retained_expiry.next(), self.resume_at, search];
         timers.into_iter().chain(others).flatten().min()
     }
 

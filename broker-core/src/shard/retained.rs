@@ -17,6 +17,8 @@ use crate::{ConnId, Millis};
 
 /// Messages looked up under one hold of the lock.
 const PER_LOOK: usize = 64;
+/// Messages looked at in one tick: a filter that finds few among very many holds up nobody.
+const PER_TICK: usize = 32 * 1024;
 
 impl RetainedScan {
     pub(crate) fn new(filter: &str, qos: QoS, id: u32) -> RetainedScan {
@@ -116,6 +118,19 @@ impl Shard {
         drop(replaced);
     }
 
+    /// Goes on with the searches that an earlier tick broke off.
+    pub(super) fn search_on(&mut self) {
+        for id in std::mem::take(&mut self.searching) {
+            if let Some(extra) = self.conn(id).and_then(|conn| conn.extra.as_mut()) {
+                extra.searching = false;
+                self.send_retained(id);
+            }
+        }
+        // The first has had its turn.
+        let first = 1.min(self.searching.len());
+        self.searching.rotate_left(first);
+    }
+
     /// Sends retained messages to new subscriptions as far as the output allows; goes on when it
     /// has drained.
     pub(super) fn send_retained(&mut self, id: ConnId) {
@@ -130,6 +145,15 @@ impl Shard {
                 }
                 return;
             };
+            if self.looked >= PER_TICK {
+                if !std::mem::replace(&mut extra.searching, true) {
+                    self.searching.push(id);
+                }
+                return;
+            }
+            // One that only names a topic costs a look-up.
+            let wildcard = scan.filter.contains(['+', '#']);
+            self.looked += if wildcard { PER_LOOK } else { 4 };
             let slot = conn.session;
             let Some(session) = self.sessions.get(slot as usize) else { return };
             let routes = &self.shared.routes;

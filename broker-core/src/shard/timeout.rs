@@ -30,6 +30,7 @@ impl Shard {
         }
         self.fired = fired;
         self.expire_retained();
+        self.search_on();
         self.publish_sys();
         if self.resume_at.is_some_and(|at| at <= now) {
             self.read_on();
