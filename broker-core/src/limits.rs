@@ -63,7 +63,7 @@ impl Default for Config {
             max_keep_alive_s: 0,
             max_session_expiry_s: u32::MAX,
             max_client_id_bytes: 65_535,
-            max_subscriptions: 1_000_000,
+            max_subscriptions: 100_000,
             max_topic_levels: 512,
             max_queued_messages: 1_000_000,
             max_queued_bytes: 1024 * 1024 * 1024,

@@ -403,3 +403,40 @@ fn a_search_for_retained_messages_is_spread_over_ticks() {
     assert_eq!(broker.publishes(link).len(), 1);
     assert_ne!(broker.shards[0].poll_timeout(), Some(broker.now));
 }
+
+/// [MQTT-3.1.2-24] Without a CONNACK there is no connection.
+#[test]
+fn a_client_that_accepts_no_connack_is_not_connected() {
+    let mut broker = Broker::new(1, quiet());
+    let list = [Property::MaximumPacketSizeBytes(4), Property::SessionExpiryIntervalS(0)];
+    let link = broker.connect(v5("c", true, &list));
+    assert!(!broker.links[link].open);
+    assert_eq!((broker.count(Count::Connections), broker.count(Count::Sessions)), (0, 0));
+}
+
+/// A broker that lets no session outlive its connection takes a client's shorter wish as that.
+#[test]
+fn a_session_expiry_that_was_cut_may_be_changed() {
+    let mut broker = Broker::new(1, Config { max_session_expiry_s: 0, ..quiet() });
+    let link = broker.connect(v5("c", true, &[Property::SessionExpiryIntervalS(10)]));
+    broker.received(link);
+    let list = [Property::SessionExpiryIntervalS(5)];
+    let properties = Properties::new(&list);
+    let reason = ReasonCode::Success;
+    broker.send(link, &Packet::Disconnect(whimbrel_codec::Disconnect { reason, properties }));
+    assert_eq!(broker.received(link), []);
+    assert!(!broker.links[link].open);
+}
+
+/// Where a client's state cannot be told in a topic name, nothing is.
+#[test]
+fn a_long_client_id_makes_no_malformed_topic() {
+    let mut broker = Broker::new(1, Config { client_state_messages: true, ..quiet() });
+    let watcher = broker.client(V5, "watcher");
+    broker.subscribe(watcher, "$SYS/clients/#", QoS::AtMostOnce);
+    broker.received(watcher);
+    broker.client(V5, &"x".repeat(65_530));
+    assert_eq!(broker.publishes(watcher).len(), 0);
+    broker.client(V5, "short");
+    assert_eq!(broker.publishes(watcher).len(), 1);
+}

@@ -39,7 +39,8 @@ impl Default for Pace {
         Pace {
             busy_window: Duration::from_millis(10),
             busy: 0.9,
-            idle_window: Duration::from_millis(500),
+            // Watching a poll costs the kernel a look at each of its sockets, so not too often.
+            idle_window: Duration::from_secs(2),
             idle: 0.5,
         }
     }
@@ -199,8 +200,14 @@ impl Crew {
     fn run_all(&self) -> io::Result<Stop> {
         let mut seats: Vec<_> = (0..self.seats.len()).filter_map(|id| self.seat(id)).collect();
         let Some((first, others)) = seats.split_first_mut() else { return Ok(Stop::Done) };
+        if let Err(error) = others.iter().try_for_each(|other| first.shard.watch(&other.shard)) {
+            tracing::error!("cannot run all shards on one thread: {error}");
+            // Those that are not watched cannot be unwatched, which is as good.
+            others.iter().for_each(|other| drop(first.shard.unwatch(&other.shard)));
+            self.part();
+            return Ok(Stop::HandsChange);
+        }
         for other in others.iter_mut() {
-            first.shard.watch(&other.shard)?;
             // What came before it was watched is not told.
             other.poll(Some(Duration::ZERO))?;
             other.work();

@@ -62,6 +62,12 @@ impl Shard {
         } else if !outbound.queue.is_empty() {
             self.pump(slot);
         }
+        // Retained messages wait for room in the queue.
+        if let Some(id) = self.sessions.get(slot as usize).and_then(|session| session.conn)
+            && self.conn(id).is_some_and(|conn| conn.extra.is_some())
+        {
+            self.send_retained(id);
+        }
     }
 
     fn answer<'a>(

@@ -25,7 +25,7 @@ impl Shard {
         let Some((_, session)) = self.session_of(id) else { return };
         if let Some(expiry_s) = wanted {
             // [MQTT-3.14.2-2]
-            if session.expiry_s == 0 && expiry_s > 0 {
+            if session.expiry_s == 0 && expiry_s > 0 && most > 0 {
                 let what = "DISCONNECT gives a session expiry that CONNECT did not";
                 return self.disconnect(id, ReasonCode::ProtocolError, what);
             }

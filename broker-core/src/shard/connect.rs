@@ -66,7 +66,11 @@ impl Shard {
         }
         let (slot, session_present) = self.open_session(id, client_id, connect, &wishes);
         self.open_conn(id, slot, connect, &wishes);
-        self.accept(id, connect, &wishes, assigned.as_deref(), session_present);
+        if !self.accept(id, connect, &wishes, assigned.as_deref(), session_present) {
+            let what = "the CONNACK is larger than the client accepts";
+            self.refused(id, Some(client_id.into()), ReasonCode::PacketTooLarge, what);
+            return Flow::Ended;
+        }
         self.log_connected(id, slot, connect, session_present);
         if session_present {
             self.resume(id, slot);
@@ -204,7 +208,7 @@ impl Shard {
         self.count(Count::ConnectsAccepted, 1);
     }
 
-    /// Sends CONNACK `[MQTT-3.2.0-1]`.
+    /// Sends CONNACK `[MQTT-3.2.0-1]`. False if the client does not accept a packet so large.
     fn accept(
         &mut self,
         id: ConnId,
@@ -212,7 +216,7 @@ impl Shard {
         wishes: &Wishes<'_>,
         assigned: Option<&str>,
         session_present: bool,
-    ) {
+    ) -> bool {
         let config = self.config.clone();
         let mut list = Vec::new();
         let response;
@@ -242,6 +246,7 @@ impl Shard {
         let properties = Properties::new(&list);
         let reason = ReasonCode::Success;
         self.reply(id, &Packet::ConnAck(ConnAck { session_present, reason, properties }));
+        self.conn(id).is_some_and(|conn| conn.output.len() > 0)
     }
 
     fn log_connected(

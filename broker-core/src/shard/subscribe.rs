@@ -77,6 +77,9 @@ impl Shard {
         if waiting + scans.len() > self.config.max_subscriptions as usize {
             return Err((ReasonCode::QuotaExceeded, "too many retained messages are still due"));
         }
+        if !existed && self.pressure {
+            return Err((ReasonCode::QuotaExceeded, "the broker is short of memory"));
+        }
         let options = SubscriptionOptions {
             qos: wanted.qos as u8,
             no_local: wanted.no_local,

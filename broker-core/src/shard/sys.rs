@@ -83,6 +83,9 @@ impl Shard {
             return;
         }
         let topic = format!("$SYS/clients/{client_id}/state");
+        if topic.len() > usize::from(u16::MAX) {
+            return;
+        }
         if connected {
             return self.publish_own(&topic, b"connected", true);
         }

@@ -44,7 +44,10 @@ impl Shard {
         let deadline = match conn.state {
             State::AwaitsConnect => Some(conn.last_packet.plus_s(connect_timeout_s.into())),
             State::Connected => {
-                keep_alive_deadline_ms(conn.last_packet.0, conn.keep_alive_s).map(Millis)
+                // What a paused client sent may be lying there unread.
+                let unread_s = if conn.paused { u32::from(conn.keep_alive_s) * 2 } else { 0 };
+                keep_alive_deadline_ms(conn.last_packet.0, conn.keep_alive_s)
+                    .map(|at| Millis(at).plus_s(unread_s))
             }
             State::Ended => None,
         };
