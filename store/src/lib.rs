@@ -4,6 +4,9 @@
 //! A shard hands each change of its durable state to its store as a [`Record`] and gets a
 //! [`Ticket`]. An acknowledgement that rests on a record is sent once [`Store::synced`] has reached
 //! the ticket. [`MemoryStore`] keeps nothing: with it every ticket is reached at once.
+//!
+//! So far [`MemoryStore`] is the only store, and with it shards make no records at all
+//! ([`Store::is_durable`]); a durable one comes with the shards' side of this contract.
 
 use whimbrel_codec::{PacketId, QoS};
 

@@ -69,7 +69,7 @@ pub struct Shard {
     now: Millis,
     shared: Arc<Shared>,
     config: Arc<Config>,
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "there is no durable store yet, and the other needs no records")]
     store: Box<dyn Store>,
     conns: Slab<Conn>,
     sessions: Slab<Session>,
