@@ -223,7 +223,7 @@ impl Crew {
                     other.work();
                 }
             }
-            self.exchange_mail(first, others);
+            Self::exchange_mail(first, others);
             if review.load(|| slept).is_some_and(|idle| idle < 1.0 - self.pace.busy) {
                 for other in others.iter() {
                     first.shard.unwatch(&other.shard)?;
@@ -252,14 +252,11 @@ impl Crew {
     }
 
     /// What the shards have for each other is handed over at once: between them there is no sleep.
-    fn exchange_mail(&self, first: &mut Seat, others: &mut [MutexGuard<'_, Seat>]) {
-        let full = |id: usize| self.peers.mailboxes.get(id).is_some_and(Mailbox::is_full);
-        if full(0) {
-            first.work_mail();
-        }
-        for (other, id) in others.iter_mut().zip(1..) {
-            if full(id) {
-                other.work_mail();
+    fn exchange_mail(first: &mut Seat, others: &mut [MutexGuard<'_, Seat>]) {
+        let others = others.iter_mut().map(|other| &mut **other);
+        for seat in std::iter::once(first).chain(others) {
+            if seat.has_mail() {
+                seat.work_mail();
             }
         }
     }
@@ -291,9 +288,11 @@ impl Seat {
     }
 
     fn has_work(&self, now: Millis) -> bool {
-        !self.events.is_empty()
-            || self.deadline <= now
-            || self.shard.mailbox().is_some_and(Mailbox::is_full)
+        !self.events.is_empty() || self.deadline <= now || self.has_mail()
+    }
+
+    fn has_mail(&self) -> bool {
+        self.shard.mailbox().is_some_and(Mailbox::is_full)
     }
 
     fn work(&mut self) {

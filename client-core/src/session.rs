@@ -1,9 +1,10 @@
 //! What survives the network connection (section 4.1): identifiers and messages in flight.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use whimbrel_codec::{Ack, DecodeError, Packet, PacketId, QoS, ReasonCode, Version};
+use whimbrel_protocol::IncomingIds;
 
 /// Which acknowledgement an outgoing message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(crate) struct Session {
     /// How many of `outgoing`, from the front, have been sent on this network connection.
     sent: usize,
     /// QoS 2 messages taken and not yet released: their repetitions are not new messages.
-    incoming: BTreeSet<PacketId>,
+    incoming: IncomingIds,
     /// They end with the network connection; here because they share the identifiers.
     requests: BTreeMap<PacketId, Request>,
 }
@@ -63,7 +64,7 @@ impl Session {
             next_id: PacketId::MIN,
             outgoing: VecDeque::new(),
             sent: 0,
-            incoming: BTreeSet::new(),
+            incoming: IncomingIds::new(),
             requests: BTreeMap::new(),
         }
     }
@@ -86,7 +87,7 @@ impl Session {
     pub(crate) fn discard(&mut self) -> usize {
         let discarded = self.outgoing.len();
         self.outgoing.clear();
-        self.incoming.clear();
+        self.incoming = IncomingIds::new();
         self.reconnect();
         discarded
     }
@@ -176,12 +177,12 @@ impl Session {
 
     /// True if the QoS 2 message is new `[MQTT-4.3.3-10]`.
     pub(crate) fn handle_publish_qos2(&mut self, id: PacketId) -> bool {
-        self.incoming.insert(id)
+        self.incoming.receive(id)
     }
 
     /// True if the identifier was known `[MQTT-4.3.3-11]`.
     pub(crate) fn handle_pubrel(&mut self, id: PacketId) -> bool {
-        self.incoming.remove(&id)
+        self.incoming.release(id)
     }
 
     pub(crate) fn request(&mut self, id: PacketId, request: Request) {

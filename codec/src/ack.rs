@@ -1,7 +1,7 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7): one shape, four meanings.
 
 use crate::property::Allowed;
-use crate::wire::Reader;
+use crate::wire::{LONG, Reader};
 use crate::{
     DecodeError, EncodeError, PacketId, PacketType, Properties, ReasonCode, Sink, Version,
 };
@@ -37,7 +37,7 @@ impl<'a> Ack<'a> {
             return Ok(Ack::new(packet_id));
         }
         if !version.is_v5() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
+            return Err(LONG);
         }
         // [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
         let reason = ReasonCode::decode(r.u8()?, packet_type)?;
@@ -46,9 +46,7 @@ impl<'a> Ack<'a> {
             return Ok(Ack { packet_id, reason, properties: Properties::NONE });
         }
         let properties = Properties::decode(r, version, PROPERTIES)?;
-        if !r.is_empty() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
-        }
+        r.end()?;
         Ok(Ack { packet_id, reason, properties })
     }
 

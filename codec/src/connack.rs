@@ -42,9 +42,7 @@ impl<'a> ConnAck<'a> {
             return Err(DecodeError::protocol("session present in a refusal"));
         }
         let properties = Properties::decode(r, version, PROPERTIES)?;
-        if !r.is_empty() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
-        }
+        r.end()?;
         Ok(ConnAck { session_present: flags == 1, reason, properties })
     }
 

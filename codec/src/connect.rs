@@ -81,9 +81,7 @@ impl<'a> Connect<'a> {
         if password.is_some() && user_name.is_none() && !version.is_v5() {
             return Err(DecodeError::malformed("a password without a user name"));
         }
-        if !r.is_empty() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
-        }
+        r.end()?;
         let clean_start = flags & 2 != 0;
         Ok(Connect {
             version,

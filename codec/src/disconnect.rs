@@ -1,7 +1,7 @@
 //! DISCONNECT and AUTH (sections 3.14 and 3.15).
 
 use crate::property::Allowed;
-use crate::wire::Reader;
+use crate::wire::{LONG, Reader};
 use crate::{
     DecodeError, EncodeError, PacketType, Properties, Property, ReasonCode, Sink, Version,
 };
@@ -29,7 +29,7 @@ impl<'a> Disconnect<'a> {
             return Ok(Disconnect::new(ReasonCode::Success));
         }
         if !version.is_v5() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
+            return Err(LONG);
         }
         let r = &mut Reader::new(body);
         // [MQTT-3.14.2-1]
@@ -38,9 +38,7 @@ impl<'a> Disconnect<'a> {
             return Ok(Disconnect::new(reason));
         }
         let properties = Properties::decode(r, version, DISCONNECT)?;
-        if !r.is_empty() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
-        }
+        r.end()?;
         Ok(Disconnect { reason, properties })
     }
 
@@ -77,9 +75,7 @@ impl<'a> Auth<'a> {
         // [MQTT-3.15.2-1]
         let reason = ReasonCode::decode(r.u8()?, PacketType::Auth)?;
         let properties = Properties::decode(r, version, AUTH)?;
-        if !r.is_empty() {
-            return Err(DecodeError::malformed("bytes after the end of the packet"));
-        }
+        r.end()?;
         // Section 3.15.2.2.2
         if !properties.iter().any(|p| matches!(p, Property::AuthenticationMethod(_))) {
             return Err(DecodeError::protocol("an AUTH without an authentication method"));

@@ -1,6 +1,6 @@
 //! Any packet: the one way in and the one way out.
 
-use crate::wire::Counter;
+use crate::wire::{Counter, LONG};
 use crate::{
     Ack, Auth, ConnAck, Connect, DecodeError, Disconnect, EncodeError, Frame, PacketType, Publish,
     Sink, SubAck, Subscribe, UnsubAck, Unsubscribe, Version, write_variable_byte_integer,
@@ -162,9 +162,5 @@ fn body<'a>(frame: &Frame, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
 }
 
 fn empty<'a>(body: &[u8], packet: Packet<'a>) -> Result<Packet<'a>, DecodeError> {
-    if body.is_empty() {
-        Ok(packet)
-    } else {
-        Err(DecodeError::malformed("bytes after the end of the packet"))
-    }
+    if body.is_empty() { Ok(packet) } else { Err(LONG) }
 }

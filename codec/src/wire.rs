@@ -12,6 +12,7 @@ pub(crate) struct Reader<'a> {
 const NUL: DecodeError = DecodeError::malformed("a string contains U+0000");
 pub(crate) const WILDCARD: DecodeError =
     DecodeError::new(ReasonCode::TopicNameInvalid, "a topic name contains a wildcard");
+pub(crate) const LONG: DecodeError = DecodeError::malformed("bytes after the end of the packet");
 const SHORT: DecodeError = DecodeError::malformed("the packet ends inside a field");
 
 impl<'a> Reader<'a> {
@@ -21,6 +22,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// The packet must end here.
+    pub(crate) fn end(&self) -> Decoded<()> {
+        if self.is_empty() { Ok(()) } else { Err(LONG) }
     }
 
     /// All that is left.

@@ -14,6 +14,11 @@ pub struct IncomingIds {
 }
 
 impl IncomingIds {
+    /// None received.
+    pub const fn new() -> IncomingIds {
+        IncomingIds { ids: VecDeque::new() }
+    }
+
     /// True if `id` is new: the message is to be passed on. False for a repetition
     /// `[MQTT-4.3.3-10]`.
     pub fn receive(&mut self, id: PacketId) -> bool {

@@ -337,16 +337,6 @@ impl Shard {
         self.refused(id, None, error.reason, error.what);
     }
 
-    /// Without a CONNECT there is no answer, not even a refusal.
-    pub(super) fn refuse_silently(
-        &mut self,
-        id: ConnId,
-        client_id: Option<Box<str>>,
-        error: DecodeError,
-    ) {
-        self.refused(id, client_id, error.reason, error.what);
-    }
-
     fn send_refusal(&mut self, id: ConnId, reason: ReasonCode, what: &'static str) {
         let text = [Property::ReasonString(what)];
         let properties = Properties::new(&text);
@@ -354,7 +344,8 @@ impl Shard {
         self.reply(id, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
     }
 
-    fn refused(
+    /// The connection ends without having been accepted; what its client is told was sent before.
+    pub(super) fn refused(
         &mut self,
         id: ConnId,
         client_id: Option<Box<str>>,

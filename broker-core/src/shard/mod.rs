@@ -448,8 +448,8 @@ impl Shard {
     fn first_packet(&mut self, id: ConnId, frame: &Frame, bytes: &[u8]) -> Flow {
         // [MQTT-3.1.0-1]
         if frame.packet_type != PacketType::Connect {
-            let error = DecodeError::protocol("the first packet is not CONNECT");
-            self.refuse_silently(id, None, error);
+            // Without a CONNECT there is no answer, not even a refusal.
+            self.refused(id, None, ReasonCode::ProtocolError, "the first packet is not CONNECT");
             return Flow::Ended;
         }
         match Packet::decode(whimbrel_codec::Version::V5, frame, bytes) {
@@ -497,11 +497,7 @@ impl Shard {
         match self.conns.get(id.0 as usize) {
             Some(conn) if self.pressure && conn.tail.len() > LARGE => match conn.state {
                 State::Connected => self.disconnect(id, ReasonCode::QuotaExceeded, what),
-                _ => self.refuse_silently(
-                    id,
-                    None,
-                    DecodeError { reason: ReasonCode::ServerBusy, what },
-                ),
+                _ => self.refused(id, None, ReasonCode::ServerBusy, what),
             },
             _ => {}
         }
@@ -569,6 +565,13 @@ impl Shard {
     #[inline]
     fn count(&self, count: Count, n: u64) {
         self.shared.stats.add(self.id.0, count, n);
+    }
+
+    /// Whether a topic name or topic filter has more levels than are accepted.
+    fn has_too_many_levels(&self, text: &str) -> bool {
+        // Few are long enough for their levels to be worth counting.
+        let most = usize::from(self.config.max_topic_levels);
+        text.len() >= most && text.bytes().filter(|&b| b == b'/').count() >= most
     }
 
     /// Below this much output a connection is given more of what waits for it.

@@ -210,9 +210,7 @@ impl Shard {
         if sys::is_sys(topic) {
             return Err((ReasonCode::NotAuthorized, "$SYS topics are the broker's"));
         }
-        // Few topics are long enough for their levels to be worth counting.
-        let most = usize::from(self.config.max_topic_levels);
-        if topic.len() >= most && topic.bytes().filter(|&b| b == b'/').count() >= most {
+        if self.has_too_many_levels(topic) {
             return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
         }
         Ok(())
@@ -368,9 +366,7 @@ impl Shard {
     ) -> bool {
         let qos = p.qos.min(QoS::from_u8(options.qos).unwrap_or_default());
         let retain = retain && options.retain_as_published;
-        let ids = std::slice::from_ref(&options.id);
-        let ids = if options.id == 0 { &[] } else { ids };
-        self.deliver(session, qos, retain, ids, group, p)
+        self.deliver(session, qos, retain, ids(&options.id), group, p)
     }
 
     fn receive_shared(
@@ -399,6 +395,11 @@ impl Shard {
             None => self.count(Count::Dropped, 1),
         }
     }
+}
+
+/// The subscription identifiers of one subscription; 0 is none.
+pub(super) fn ids(id: &u32) -> &[u32] {
+    if *id == 0 { &[] } else { std::slice::from_ref(id) }
 }
 
 /// The properties of a PUBLISH or will that go on to subscribers as they came, in their order

@@ -9,6 +9,7 @@ use whimbrel_codec::QoS;
 use whimbrel_topics::{Cursor, Retained};
 
 use super::Shard;
+use super::publish::ids;
 use crate::conn::{RetainedScan, State};
 use crate::message::{Message, Publication};
 use crate::session::NO_GROUP;
@@ -203,10 +204,9 @@ impl Shard {
         }
         let mut p = message.publication();
         let qos = p.qos.min(QoS::from_u8(qos).unwrap_or_default());
-        let ids = std::slice::from_ref(&id);
         self.encoder.next_publication(1);
         // [MQTT-3.3.1-8]
-        self.deliver(slot, qos, true, if id == 0 { &[] } else { ids }, NO_GROUP, &mut p);
+        self.deliver(slot, qos, true, ids(&id), NO_GROUP, &mut p);
     }
 
     /// Removes retained messages whose time is over.

@@ -4,7 +4,9 @@ use whimbrel_codec::{
     Codes, Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
     Subscription as Wanted, UnsubAck, Unsubscribe,
 };
-use whimbrel_topics::{SessionRef, SubscriptionOptions, parse_shared, validate_topic_filter};
+use whimbrel_topics::{
+    SessionRef, SubscriptionOptions, TopicError, parse_shared, validate_topic_filter,
+};
 
 use super::Shard;
 use crate::ConnId;
@@ -106,20 +108,15 @@ impl Shard {
         Ok(())
     }
 
-    /// The share name, if any, and the topic filter behind it.
+    /// [`split`] for a filter that a client sends.
     fn check_filter<'a>(
         &self,
         filter: &'a str,
     ) -> Result<(Option<&'a str>, &'a str), (ReasonCode, &'static str)> {
         const INVALID: ReasonCode = ReasonCode::TopicFilterInvalid;
-        let shared = parse_shared(filter).map_err(|_| (INVALID, "not a shared subscription"))?;
-        let (group, filter) = match shared {
-            Some(shared) => (Some(shared.group), shared.filter),
-            None => (None, filter),
-        };
+        let (group, filter) = split(filter).map_err(|_| (INVALID, "not a shared subscription"))?;
         validate_topic_filter(filter).map_err(|_| (INVALID, "not a topic filter"))?;
-        let most = usize::from(self.config.max_topic_levels);
-        if filter.len() >= most && filter.bytes().filter(|&b| b == b'/').count() >= most {
+        if self.has_too_many_levels(filter) {
             return Err((INVALID, "the topic filter has too many levels"));
         }
         Ok((group, filter))
@@ -164,8 +161,8 @@ impl Shard {
         let Some(session) = self.sessions.get(slot as usize) else { return };
         let who = SessionRef { shard: self.id.0, session: slot };
         for subscription in session.subscriptions.iter().filter(|s| s.shared) {
-            if let Ok(Some(shared)) = parse_shared(&subscription.filter) {
-                self.shared.routes.set_connected(shared.filter, shared.group, who, connected);
+            if let Ok((Some(group), filter)) = split(&subscription.filter) {
+                self.shared.routes.set_connected(filter, group, who, connected);
             }
         }
     }
@@ -176,11 +173,18 @@ impl Shard {
         let who = SessionRef { shard: self.id.0, session: slot };
         let subscriptions = std::mem::take(&mut session.subscriptions);
         for subscription in subscriptions.iter() {
-            let (group, filter) = match parse_shared(&subscription.filter) {
-                Ok(Some(shared)) => (Some(shared.group), shared.filter),
-                _ => (None, &*subscription.filter),
-            };
-            self.shared.routes.unsubscribe(filter, group, who);
+            // It was split when it was made.
+            if let Ok((group, filter)) = split(&subscription.filter) {
+                self.shared.routes.unsubscribe(filter, group, who);
+            }
         }
     }
+}
+
+/// The share name, if any, and the topic filter behind it.
+fn split(filter: &str) -> Result<(Option<&str>, &str), TopicError> {
+    Ok(match parse_shared(filter)? {
+        Some(shared) => (Some(shared.group), shared.filter),
+        None => (None, filter),
+    })
 }
