@@ -1,6 +1,7 @@
 //! A mosquitto for one test.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,8 +40,9 @@ impl Broker {
         let (port, websocket_port) = (free_port(), free_port());
         let unix = dir.join("socket");
         let config = format!(
-            "user root\nlistener {port} 127.0.0.1\nlistener 0 {}\n\
-             listener {websocket_port} 127.0.0.1\nprotocol websockets\n{lines}\n",
+            "user root\nlistener {port} 127.0.0.1\n\
+             listener {websocket_port} 127.0.0.1\nprotocol websockets\n\
+             listener 0 {}\n{lines}\n",
             unix.display()
         );
         let file = dir.join("mosquitto.conf");
@@ -53,7 +55,12 @@ impl Broker {
             .expect("mosquitto must be installed: run ./check");
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until && process.try_wait().unwrap().is_none() {
-            if [port, websocket_port].iter().all(|p| TcpStream::connect(("127.0.0.1", *p)).is_ok())
+            // Opened last, and nobody else's: another mosquitto may answer on a port that this one
+            // did not get.
+            if UnixStream::connect(&unix).is_ok()
+                && [port, websocket_port]
+                    .iter()
+                    .all(|p| TcpStream::connect(("127.0.0.1", *p)).is_ok())
             {
                 return Some(Broker { process, port, websocket_port, unix, dir });
             }
