@@ -1,126 +1,117 @@
-//! The `Store` port: what the broker wants to find again after it was stopped, and when it may
-//! acknowledge.
+//! What the broker wants to find again after it was stopped, and when it may acknowledge.
 //!
-//! A shard hands each change of its durable state to its store as a [`Record`] and gets a
-//! [`Ticket`]. An acknowledgement that rests on a record is sent once [`Store::synced`] has reached
-//! the ticket. [`MemoryStore`] keeps nothing: with it every ticket is reached at once.
+//! A shard tells its [`Store`] each change of durable state as a [`Record`]. All records of one
+//! tick are one batch: [`Store::commit`] ends it, and after a crash a batch is there whole or not
+//! at all. An acknowledgement that rests on a batch is sent once [`Store::synced`] has reached the
+//! batch's [`Ticket`].
 //!
-//! So far [`MemoryStore`] is the only store, and with it shards make no records at all
-//! ([`Store::is_durable`]); a durable one comes with the shards' side of this contract.
+//! - [`MemoryStore`] keeps nothing: with it shards make no records at all.
+//! - [`Journal`] is a shard's end of a [`Log`], which all shards of a broker share. `format.md`
+//!   describes its files. [`open`] reads them and gives what was there.
+//!
+//! The log does no more than bytes in files; **the broker itself is the index** of what is alive.
+//! Now and then shards are asked to state again all that they hold ([`Store::restating`]); what
+//! stands before such a pass and is referred to by nothing in it is garbage. So nothing is counted
+//! or looked up while messages flow.
+//!
+//! Files are reached through [`Disk`], so the same code runs on a real directory and on the
+//! simulator's, which crashes, fills up and forgets what was not synced.
 
-use whimbrel_codec::{PacketId, QoS};
+mod entry;
+mod memory;
+mod record;
+mod recovered;
 
-/// A place in the order of records.
+pub use entry::{Entry, EntryQueue};
+pub use memory::MemoryStore;
+pub use record::{
+    MESSAGE_HEADER_BYTES, MessageBody, MessageRecord, Record, RecordError, Records, Stored,
+    WillRecord,
+};
+pub use recovered::{
+    InFlightRecovered, Recovered, SessionRecovered, SubscriptionRecovered, Unrouted, WillRecovered,
+};
+
+/// A place in the log: bytes since the store was made. Never 0; 0 stands for "not stored".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// The end of a batch in the log; reached when all before it is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// A change of durable state.
-#[derive(Clone, Copy, Debug)]
-pub enum Record<'a> {
-    /// A session began, or its expiry changed.
-    Session {
-        /// Whose session.
-        client_id: &'a str,
-        /// Seconds; 0xFFFFFFFF: never.
-        expiry_s: u32,
-    },
-    /// A session ended.
-    SessionEnded {
-        /// Whose session.
-        client_id: &'a str,
-    },
-    /// A subscription was made or changed.
-    Subscribed {
-        /// Whose session.
-        client_id: &'a str,
-        /// As the client sent it, `$share/...` included.
-        filter: &'a str,
-        /// The options byte of SUBSCRIBE.
-        options: u8,
-        /// The subscription identifier, 0 for none.
-        id: u32,
-    },
-    /// A subscription was removed.
-    Unsubscribed {
-        /// Whose session.
-        client_id: &'a str,
-        /// As the client sent it.
-        filter: &'a str,
-    },
-    /// A message waits for a session.
-    Queued {
-        /// Whose session.
-        client_id: &'a str,
-        /// The message.
-        message: MessageRecord<'a>,
-    },
-    /// The oldest waiting message of a session was delivered or dropped.
-    Dequeued {
-        /// Whose session.
-        client_id: &'a str,
-    },
-    /// A QoS 2 message was received from the client.
-    Received {
-        /// Whose session.
-        client_id: &'a str,
-        /// Its packet identifier.
-        packet_id: PacketId,
-    },
-    /// A QoS 2 message was released by the client.
-    Released {
-        /// Whose session.
-        client_id: &'a str,
-        /// Its packet identifier.
-        packet_id: PacketId,
-    },
-    /// A topic's retained message changed; an empty payload removes it.
-    Retained {
-        /// The message.
-        message: MessageRecord<'a>,
-    },
+/// Names a session in the records, for as long as it lives; never used again, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(pub u64);
+
+/// Milliseconds since 1970 (UTC), for what must be understood after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallMs(pub u64);
+
+/// A batch that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Where the batch's records begin: what [`Store::message`] gave counts from here.
+    pub base: Position,
+    /// Reached when the batch is durable.
+    pub ticket: Ticket,
 }
 
-/// An application message as a record carries it.
-#[derive(Clone, Copy, Debug)]
-pub struct MessageRecord<'a> {
-    /// Topic name.
-    pub topic: &'a str,
-    /// Properties to forward, as on the wire.
-    pub properties: &'a [u8],
-    /// The application's bytes.
-    pub payload: &'a [u8],
-    /// Quality of service.
-    pub qos: QoS,
-    /// Seconds left to live; none: for ever.
-    pub expiry_s: Option<u32>,
+/// Bodies that are wanted back; answered by one [`Fetched`].
+#[derive(Clone, Debug, Default)]
+pub struct Fetch {
+    /// Whatever the caller wants to recognize the answer by.
+    pub token: u64,
+    /// Which messages, in the order of the answer.
+    pub wanted: Vec<Stored>,
 }
 
-/// Where a shard's durable state goes.
+/// The answer to a [`Fetch`].
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// As asked.
+    pub token: u64,
+    /// In the order asked for. None: it cannot be read or is damaged, which the store has logged.
+    pub bodies: Vec<Option<MessageBody>>,
+}
+
+/// A shard's way to durability. None of its methods waits for a disk.
 pub trait Store: Send {
-    /// False if records need not even be made.
+    /// False: records need not even be made.
     fn is_durable(&self) -> bool;
 
-    /// Takes a record; it is synced at some later time.
-    fn record(&mut self, record: Record<'_>) -> Ticket;
+    /// A number for a new session.
+    fn new_key(&mut self) -> SessionKey;
 
-    /// The last ticket up to which everything is synced.
+    /// Appends a message's body to the batch and gives its offset there.
+    fn message(&mut self, message: &MessageRecord<'_>) -> u32;
+
+    /// Appends a record to the batch.
+    fn record(&mut self, record: &Record<'_>);
+
+    /// Ends the batch. None if there is nothing in it.
+    fn commit(&mut self) -> Option<Committed>;
+
+    /// Everything before this is durable, or as durable as was asked for.
     fn synced(&self) -> Ticket;
-}
 
-/// Keeps nothing: what a broker without a data directory uses.
-#[derive(Debug, Default)]
-pub struct MemoryStore;
+    /// Whether the disk is full or fails: new messages are to be refused until it is not.
+    fn is_full(&self) -> bool;
 
-impl Store for MemoryStore {
-    fn is_durable(&self) -> bool {
-        false
-    }
+    /// Bytes that wait to be written, of all shards: beyond a limit nothing more is to be read
+    /// from clients.
+    fn backlog_bytes(&self) -> usize;
 
-    fn record(&mut self, _: Record<'_>) -> Ticket {
-        Ticket::default()
-    }
+    /// Asks for bodies.
+    fn fetch(&mut self, fetch: Fetch);
 
-    fn synced(&self) -> Ticket {
-        Ticket(u64::MAX)
-    }
+    /// The next answer.
+    fn poll_fetched(&mut self) -> Option<Fetched>;
+
+    /// The pass in which this shard is to state all that it holds again; none: there is none, or
+    /// it has done so.
+    fn restating(&self) -> Option<u64>;
+
+    /// Everything that this shard held when the pass began has been recorded again.
+    fn restated(&mut self, pass: u64);
 }

@@ -1,0 +1,859 @@
+//! Records: one change of durable state each, as bytes (`format.md`, "Records").
+
+use whimbrel_codec::{PacketId, QoS};
+
+use crate::{Entry, EntryQueue, Position, SessionKey, WallMs};
+
+/// Bytes of a message record before topic, properties and payload.
+pub const MESSAGE_HEADER_BYTES: usize = 32;
+
+/// Where a message's body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stored {
+    /// Of its record.
+    pub position: Position,
+    /// Of its record, in bytes.
+    pub len: u32,
+}
+
+const HERE: u64 = 1 << 63;
+const OFFSET_BITS: u32 = 40;
+
+impl Position {
+    /// In the batch that `writer` is just filling, this far from its base.
+    pub const fn here(writer: u16, offset: u32) -> Position {
+        Position(HERE | (writer as u64) << OFFSET_BITS | offset as u64)
+    }
+
+    /// Whose batch it is in, if that has not been committed.
+    pub const fn writer(self) -> Option<u16> {
+        if self.0 & HERE == 0 { None } else { Some(((self.0 & !HERE) >> OFFSET_BITS) as u16) }
+    }
+
+    /// The place in the log, now that the batch begins at `base`.
+    pub const fn settled(self, base: Position) -> Position {
+        match self.writer() {
+            Some(_) => Position(base.0 + self.offset()),
+            None => self,
+        }
+    }
+
+    const fn offset(self) -> u64 {
+        self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+}
+
+impl Stored {
+    /// Length of the record of a message with such parts.
+    pub const fn len_of(topic: usize, properties: usize, payload: usize) -> u32 {
+        // A packet has at most 256 MiB.
+        (MESSAGE_HEADER_BYTES + topic + properties + payload) as u32
+    }
+}
+
+/// A message's body and what belongs to it wherever it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRecord<'a> {
+    /// Topic name.
+    pub topic: &'a str,
+    /// Properties to forward, as on the wire.
+    pub properties: &'a [u8],
+    /// The application's bytes.
+    pub payload: &'a [u8],
+    /// As published.
+    pub qos: QoS,
+    /// When it is no longer to be delivered.
+    pub expires: Option<WallMs>,
+    /// It is its topic's retained message from now on; the number tells which of two is later.
+    pub retained: Option<u64>,
+}
+
+/// A will message as its session's record holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WillRecord<'a> {
+    /// Topic name.
+    pub topic: &'a str,
+    /// Properties to forward, as on the wire.
+    pub properties: &'a [u8],
+    /// The application's bytes.
+    pub payload: &'a [u8],
+    /// Of the will.
+    pub qos: QoS,
+    /// Whether it is to be retained.
+    pub retain: bool,
+    /// Will delay interval, in seconds.
+    pub delay_s: u32,
+    /// Message expiry interval, in seconds from its publication.
+    pub expiry_s: Option<u32>,
+}
+
+/// A change of durable state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A body. Made by [`Store::message`](crate::Store::message) only.
+    Message(MessageRecord<'a>),
+    /// A session begins, or is stated again: what was known of it is replaced by this, and by the
+    /// records of this session that follow.
+    Session {
+        /// Its number.
+        key: SessionKey,
+        /// Whose session.
+        client_id: &'a str,
+        /// Seconds; 0xFFFFFFFF: never.
+        expiry_s: u32,
+        /// When its connection was lost; none while it is connected.
+        detached: Option<WallMs>,
+        /// False: it is here only for its will and ends with its connection.
+        keeps_messages: bool,
+        /// Its will.
+        will: Option<WillRecord<'a>>,
+    },
+    /// The session ended.
+    Ended {
+        /// Which session.
+        key: SessionKey,
+    },
+    /// The session has a connection again.
+    Connected {
+        /// Which session.
+        key: SessionKey,
+        /// In force from now on.
+        expiry_s: u32,
+        /// In place of an earlier one.
+        will: Option<WillRecord<'a>>,
+    },
+    /// The session has lost its connection.
+    Detached {
+        /// Which session.
+        key: SessionKey,
+        /// When.
+        at: WallMs,
+        /// DISCONNECT may have changed it.
+        expiry_s: u32,
+    },
+    /// The will was published or withdrawn.
+    WillGone {
+        /// Which session.
+        key: SessionKey,
+    },
+    /// A subscription was made or changed.
+    Subscribed {
+        /// Which session.
+        key: SessionKey,
+        /// As the client sent it, `$share/...` included.
+        filter: &'a str,
+        /// Maximum QoS.
+        qos: QoS,
+        /// Messages that the session itself published are not for it.
+        no_local: bool,
+        /// The retain flag is forwarded as it was published.
+        retain_as_published: bool,
+        /// Subscription identifier, 0 for none.
+        id: u32,
+        /// Key of the shared-subscription group, as entries refer to it.
+        group: Option<u32>,
+    },
+    /// A subscription was removed.
+    Unsubscribed {
+        /// Which session.
+        key: SessionKey,
+        /// As the client sent it.
+        filter: &'a str,
+    },
+    /// A message joins the session's queue.
+    Queued {
+        /// Which session.
+        key: SessionKey,
+        /// The message.
+        entry: Entry,
+    },
+    /// Many messages join the session's queue.
+    QueuedMany {
+        /// Which session.
+        key: SessionKey,
+        /// The messages.
+        entries: EntryQueue,
+    },
+    /// A message is in flight to the client, which was not in the queue.
+    Delivered {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+        /// The message.
+        entry: Entry,
+    },
+    /// The oldest message of the queue is in flight now.
+    Sent {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// The oldest message of the queue was dropped.
+    Dropped {
+        /// Which session.
+        key: SessionKey,
+    },
+    /// A delivery has ended.
+    Acknowledged {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// PUBREC has come for a delivery of QoS 2: its body is no longer needed.
+    Released {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// A QoS 2 message was received from the client.
+    Received {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// The client has released a QoS 2 message.
+    ReceivedReleased {
+        /// Which session.
+        key: SessionKey,
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// A topic's retained message, stated again.
+    Retained {
+        /// Its body.
+        stored: Stored,
+        /// Which of two is later.
+        number: u64,
+    },
+    /// A topic has no retained message any more.
+    Unretained {
+        /// Which topic.
+        topic: &'a str,
+        /// Which of two is later.
+        number: u64,
+    },
+    /// A QoS 2 message of a persistent session is on its way to other shards. Should the broker
+    /// stop before [`Record::Routed`], the message is to be given to all who did not get it.
+    Routing {
+        /// The message.
+        stored: Stored,
+        /// Who published it.
+        from: SessionKey,
+    },
+    /// All other shards have recorded the message.
+    Routed {
+        /// The message.
+        position: Position,
+    },
+    /// A pass of stating everything again begins. Made by the log only.
+    PassBegan {
+        /// Its number.
+        pass: u64,
+    },
+    /// A pass has ended: what was stated since `began` is all that counts. Made by the log only.
+    PassEnded {
+        /// Its number.
+        pass: u64,
+        /// Where it began.
+        began: Position,
+    },
+    /// The broker was stopped in good order: nothing follows but a new start. Made by the log
+    /// only.
+    Stopped,
+}
+
+/// Bytes that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// Where in the batch.
+    pub offset: usize,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+const MESSAGE: u8 = 1;
+const SESSION: u8 = 2;
+const ENDED: u8 = 3;
+const CONNECTED: u8 = 4;
+const DETACHED: u8 = 5;
+const WILL_GONE: u8 = 6;
+const SUBSCRIBED: u8 = 7;
+const UNSUBSCRIBED: u8 = 8;
+const QUEUED: u8 = 9;
+const QUEUED_MANY: u8 = 10;
+const DELIVERED: u8 = 11;
+const SENT: u8 = 12;
+const DROPPED: u8 = 13;
+const ACKNOWLEDGED: u8 = 14;
+const RELEASED: u8 = 15;
+const RECEIVED: u8 = 16;
+const RECEIVED_RELEASED: u8 = 17;
+const RETAINED: u8 = 18;
+const UNRETAINED: u8 = 19;
+const ROUTING: u8 = 20;
+const ROUTED: u8 = 21;
+const PASS_BEGAN: u8 = 22;
+const PASS_ENDED: u8 = 23;
+const STOPPED: u8 = 24;
+
+/// In the tag of a record with an entry or a stored message: the position counts from the batch's
+/// base.
+const IN_BATCH: u8 = 0x80;
+
+const QOS_BITS: u8 = 0b11;
+const EXPIRES: u8 = 1 << 2;
+const IS_RETAINED: u8 = 1 << 3;
+
+impl MessageRecord<'_> {
+    /// Bytes of its record.
+    pub fn len(&self) -> u32 {
+        Stored::len_of(self.topic.len(), self.properties.len(), self.payload.len())
+    }
+
+    /// Appends its record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut flags = self.qos as u8;
+        flags |= if self.expires.is_some() { EXPIRES } else { 0 };
+        flags |= if self.retained.is_some() { IS_RETAINED } else { 0 };
+        let mut header = [0; MESSAGE_HEADER_BYTES];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            if let Some(place) = header.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+            at += bytes.len();
+        };
+        put(&[MESSAGE, flags]);
+        put(&(self.topic.len() as u16).to_le_bytes());
+        put(&(self.properties.len() as u32).to_le_bytes());
+        put(&(self.payload.len() as u32).to_le_bytes());
+        put(&self.expires.map_or(0, |at| at.0).to_le_bytes());
+        put(&self.retained.unwrap_or(0).to_le_bytes());
+        out.reserve(self.len() as usize);
+        out.extend_from_slice(&header);
+        out.extend_from_slice(self.topic.as_bytes());
+        out.extend_from_slice(self.properties);
+        out.extend_from_slice(self.payload);
+        let crc = checksum(out.get(start..).unwrap_or_default());
+        if let Some(place) =
+            out.get_mut(start + MESSAGE_HEADER_BYTES - 4..start + MESSAGE_HEADER_BYTES)
+        {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+
+    /// Reads the record at the start of `bytes` and verifies its checksum; gives its length too.
+    pub fn decode(bytes: &[u8]) -> Result<(MessageRecord<'_>, usize), &'static str> {
+        const SHORT: &str = "the message is cut short";
+        let (header, rest) = bytes.split_at_checked(MESSAGE_HEADER_BYTES).ok_or(SHORT)?;
+        let mut reader = Reader::new(header);
+        let fields = (|| {
+            let (tag, flags) = (reader.byte()?, reader.byte()?);
+            let topic = u16::from_le_bytes(reader.array()?);
+            let properties = u32::from_le_bytes(reader.array()?);
+            let payload = u32::from_le_bytes(reader.array()?);
+            let expires = u64::from_le_bytes(reader.array()?);
+            let retained = u64::from_le_bytes(reader.array()?);
+            let crc = u32::from_le_bytes(reader.array()?);
+            Some((tag, flags, topic, properties, payload, expires, retained, crc))
+        })();
+        let (tag, flags, topic, properties, payload, expires, retained, crc) =
+            fields.ok_or(SHORT)?;
+        if tag != MESSAGE {
+            return Err("there is no message");
+        }
+        let (topic, properties) = (usize::from(topic), properties as usize);
+        let len = topic.checked_add(properties).and_then(|n| n.checked_add(payload as usize));
+        let body = len.and_then(|len| rest.get(..len)).ok_or(SHORT)?;
+        let total = MESSAGE_HEADER_BYTES + body.len();
+        if checksum(bytes.get(..total).unwrap_or_default()) != crc {
+            return Err("the message's checksum is wrong");
+        }
+        let (topic, rest) = body.split_at(topic);
+        let (properties, payload) = rest.split_at(properties);
+        let record = MessageRecord {
+            topic: std::str::from_utf8(topic).map_err(|_| "the topic is not UTF-8")?,
+            properties,
+            payload,
+            qos: QoS::from_u8(flags & QOS_BITS).ok_or("there is no such QoS")?,
+            expires: (flags & EXPIRES != 0).then_some(WallMs(expires)),
+            retained: (flags & IS_RETAINED != 0).then_some(retained),
+        };
+        Ok((record, total))
+    }
+}
+
+/// CRC-32 of a message record, as if its own place were zero.
+fn checksum(record: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(record.get(..MESSAGE_HEADER_BYTES - 4).unwrap_or_default());
+    hasher.update(record.get(MESSAGE_HEADER_BYTES..).unwrap_or_default());
+    hasher.finalize()
+}
+
+/// A message's record, read back and verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageBody(Box<[u8]>);
+
+impl MessageBody {
+    /// Verifies that `bytes` are a message's record.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(bytes: Box<[u8]>) -> Result<MessageBody, &'static str> {
+        match MessageRecord::decode(&bytes)? {
+            (_, len) if len == bytes.len() => Ok(MessageBody(bytes)),
+            _ => Err("the message has another length"),
+        }
+    }
+
+    /// The message.
+    pub fn record(&self) -> MessageRecord<'_> {
+        // It was verified when it was made; nothing stands for "nothing" here.
+        const NOTHING: MessageRecord<'_> = MessageRecord {
+            topic: "",
+            properties: &[],
+            payload: &[],
+            qos: QoS::AtMostOnce,
+            expires: None,
+            retained: None,
+        };
+        MessageRecord::decode(&self.0).map_or(NOTHING, |(record, _)| record)
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Appends the record. A position in this batch stays one; see [`Position::here`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Record::Message(message) = self {
+            return message.encode(out);
+        }
+        let start = out.len();
+        // Few records have more than 127 bytes; the length of the others is moved into place.
+        out.extend_from_slice(&[self.tag(), 0]);
+        self.encode_body(out);
+        let len = out.len() - start - 2;
+        if len < 0x80 {
+            if let Some(place) = out.get_mut(start + 1) {
+                *place = len as u8;
+            }
+            return;
+        }
+        let mut long = Vec::with_capacity(10);
+        put_varint(&mut long, len as u64);
+        out.splice(start + 1..start + 2, long);
+    }
+
+    fn tag(&self) -> u8 {
+        let here = |position: Position| if position.writer().is_some() { IN_BATCH } else { 0 };
+        match self {
+            Record::Message(_) => MESSAGE,
+            Record::Session { .. } => SESSION,
+            Record::Ended { .. } => ENDED,
+            Record::Connected { .. } => CONNECTED,
+            Record::Detached { .. } => DETACHED,
+            Record::WillGone { .. } => WILL_GONE,
+            Record::Subscribed { .. } => SUBSCRIBED,
+            Record::Unsubscribed { .. } => UNSUBSCRIBED,
+            Record::Queued { entry, .. } => QUEUED | here(entry.stored.position),
+            Record::QueuedMany { .. } => QUEUED_MANY,
+            Record::Delivered { entry, .. } => DELIVERED | here(entry.stored.position),
+            Record::Sent { .. } => SENT,
+            Record::Dropped { .. } => DROPPED,
+            Record::Acknowledged { .. } => ACKNOWLEDGED,
+            Record::Released { .. } => RELEASED,
+            Record::Received { .. } => RECEIVED,
+            Record::ReceivedReleased { .. } => RECEIVED_RELEASED,
+            Record::Retained { stored, .. } => RETAINED | here(stored.position),
+            Record::Unretained { .. } => UNRETAINED,
+            Record::Routing { stored, .. } => ROUTING | here(stored.position),
+            Record::Routed { .. } => ROUTED,
+            Record::PassBegan { .. } => PASS_BEGAN,
+            Record::PassEnded { .. } => PASS_ENDED,
+            Record::Stopped => STOPPED,
+        }
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Message(_) | Record::Stopped => {}
+            Record::Session { key, client_id, expiry_s, detached, keeps_messages, will } => {
+                put_varint(out, key.0);
+                put_text(out, client_id);
+                put_varint(out, (*expiry_s).into());
+                put_varint(out, detached.map_or(0, |at| at.0));
+                out.push((*keeps_messages).into());
+                put_will(out, will.as_ref());
+            }
+            Record::Ended { key } | Record::WillGone { key } | Record::Dropped { key } => {
+                put_varint(out, key.0);
+            }
+            Record::Connected { key, expiry_s, will } => {
+                put_varint(out, key.0);
+                put_varint(out, (*expiry_s).into());
+                put_will(out, will.as_ref());
+            }
+            Record::Detached { key, at, expiry_s } => {
+                put_varint(out, key.0);
+                put_varint(out, at.0);
+                put_varint(out, (*expiry_s).into());
+            }
+            Record::Subscribed { key, filter, qos, no_local, retain_as_published, id, group } => {
+                put_varint(out, key.0);
+                put_text(out, filter);
+                let flags = u8::from(*no_local) << 2
+                    | u8::from(*retain_as_published) << 3
+                    | u8::from(group.is_some()) << 4;
+                out.push(*qos as u8 | flags);
+                put_varint(out, (*id).into());
+                if let Some(group) = group {
+                    put_varint(out, (*group).into());
+                }
+            }
+            Record::Unsubscribed { key, filter } => {
+                put_varint(out, key.0);
+                put_text(out, filter);
+            }
+            Record::Queued { key, entry } => {
+                put_varint(out, key.0);
+                encode_entry(entry, out);
+            }
+            Record::QueuedMany { key, entries } => {
+                put_varint(out, key.0);
+                entries.encode(out);
+            }
+            Record::Delivered { key, packet_id, entry } => {
+                put_varint(out, key.0);
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+                encode_entry(entry, out);
+            }
+            Record::Sent { key, packet_id }
+            | Record::Acknowledged { key, packet_id }
+            | Record::Released { key, packet_id }
+            | Record::Received { key, packet_id }
+            | Record::ReceivedReleased { key, packet_id } => {
+                put_varint(out, key.0);
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+            }
+            Record::Retained { stored, number } => {
+                put_stored(out, *stored);
+                put_varint(out, *number);
+            }
+            Record::Unretained { topic, number } => {
+                put_text(out, topic);
+                put_varint(out, *number);
+            }
+            Record::Routing { stored, from } => {
+                put_stored(out, *stored);
+                put_varint(out, from.0);
+            }
+            Record::Routed { position } => put_varint(out, position.0),
+            Record::PassBegan { pass } => put_varint(out, *pass),
+            Record::PassEnded { pass, began } => {
+                put_varint(out, *pass);
+                put_varint(out, began.0);
+            }
+        }
+    }
+
+    fn decode(tag: u8, base: Position, reader: &mut Reader<'a>) -> Option<Record<'a>> {
+        let in_batch = tag & IN_BATCH != 0;
+        let place = |mut stored: Stored| {
+            if in_batch {
+                stored.position.0 = base.0.checked_add(stored.position.0)?;
+            }
+            Some(stored)
+        };
+        let entry = |reader: &mut Reader<'a>| {
+            let mut entry = Entry::decode(Position(0), reader)?;
+            entry.stored = place(entry.stored)?;
+            Some(entry)
+        };
+        let tag = tag & !IN_BATCH;
+        if in_batch && !matches!(tag, QUEUED | DELIVERED | RETAINED | ROUTING) {
+            return None;
+        }
+        Some(match tag {
+            SESSION => Record::Session {
+                key: reader.key()?,
+                client_id: reader.text()?,
+                expiry_s: reader.varint_u32()?,
+                detached: Some(reader.varint()?).filter(|&at| at != 0).map(WallMs),
+                keeps_messages: reader.flag()?,
+                will: reader.will()?,
+            },
+            ENDED => Record::Ended { key: reader.key()? },
+            CONNECTED => Record::Connected {
+                key: reader.key()?,
+                expiry_s: reader.varint_u32()?,
+                will: reader.will()?,
+            },
+            DETACHED => Record::Detached {
+                key: reader.key()?,
+                at: WallMs(reader.varint()?),
+                expiry_s: reader.varint_u32()?,
+            },
+            WILL_GONE => Record::WillGone { key: reader.key()? },
+            SUBSCRIBED => {
+                let (key, filter, flags) = (reader.key()?, reader.text()?, reader.byte()?);
+                Record::Subscribed {
+                    key,
+                    filter,
+                    qos: QoS::from_u8(flags & QOS_BITS)?,
+                    no_local: flags & 4 != 0,
+                    retain_as_published: flags & 8 != 0,
+                    id: reader.varint_u32()?,
+                    group: if flags & 16 != 0 { Some(reader.varint_u32()?) } else { None },
+                }
+            }
+            UNSUBSCRIBED => Record::Unsubscribed { key: reader.key()?, filter: reader.text()? },
+            QUEUED => Record::Queued { key: reader.key()?, entry: entry(reader)? },
+            QUEUED_MANY => {
+                Record::QueuedMany { key: reader.key()?, entries: EntryQueue::decode(reader)? }
+            }
+            DELIVERED => Record::Delivered {
+                key: reader.key()?,
+                packet_id: reader.packet_id()?,
+                entry: entry(reader)?,
+            },
+            SENT => Record::Sent { key: reader.key()?, packet_id: reader.packet_id()? },
+            DROPPED => Record::Dropped { key: reader.key()? },
+            ACKNOWLEDGED => {
+                Record::Acknowledged { key: reader.key()?, packet_id: reader.packet_id()? }
+            }
+            RELEASED => Record::Released { key: reader.key()?, packet_id: reader.packet_id()? },
+            RECEIVED => Record::Received { key: reader.key()?, packet_id: reader.packet_id()? },
+            RECEIVED_RELEASED => {
+                Record::ReceivedReleased { key: reader.key()?, packet_id: reader.packet_id()? }
+            }
+            RETAINED => {
+                Record::Retained { stored: place(reader.stored()?)?, number: reader.varint()? }
+            }
+            UNRETAINED => Record::Unretained { topic: reader.text()?, number: reader.varint()? },
+            ROUTING => Record::Routing {
+                stored: place(reader.stored()?)?,
+                from: SessionKey(reader.varint()?),
+            },
+            ROUTED => Record::Routed { position: Position(reader.varint()?) },
+            PASS_BEGAN => Record::PassBegan { pass: reader.varint()? },
+            PASS_ENDED => {
+                Record::PassEnded { pass: reader.varint()?, began: Position(reader.varint()?) }
+            }
+            STOPPED => Record::Stopped,
+            _ => return None,
+        })
+    }
+}
+
+/// The records of a batch, in order, each with its position.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    base: Position,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Of a batch whose records begin at `base`.
+    pub fn new(base: Position, bytes: &'a [u8]) -> Records<'a> {
+        Records { base, bytes, at: 0 }
+    }
+
+    fn next_record(&mut self) -> Result<(Position, Record<'a>), &'static str> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let position = Position(self.base.0 + self.at as u64);
+        if rest.first() == Some(&MESSAGE) {
+            let (message, len) = MessageRecord::decode(rest)?;
+            self.at += len;
+            return Ok((position, Record::Message(message)));
+        }
+        let mut reader = Reader::new(rest);
+        let parsed = (|| {
+            let tag = reader.byte()?;
+            let len = usize::try_from(reader.varint()?).ok()?;
+            Some((tag, reader.take(len)?))
+        })();
+        let (tag, body) = parsed.ok_or("the record is cut short")?;
+        let mut fields = Reader::new(body);
+        let record = Record::decode(tag, self.base, &mut fields).ok_or("this is no record")?;
+        if !fields.rest().is_empty() {
+            return Err("the record is longer than it should be");
+        }
+        self.at += rest.len() - reader.rest().len();
+        Ok((position, record))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<(Position, Record<'a>), RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let offset = self.at;
+        let next = self.next_record();
+        if next.is_err() {
+            self.at = self.bytes.len();
+        }
+        Some(next.map_err(|what| RecordError { offset, what }))
+    }
+}
+
+// ---- fields
+
+/// An entry whose position may be in this batch.
+fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let stored = entry.stored;
+    if stored.position.writer().is_none() {
+        return entry.encode(Position(0), out);
+    }
+    let position = Position(stored.position.offset());
+    let entry = Entry { stored: Stored { position, ..stored }, ..entry.clone() };
+    entry.encode(Position(0), out);
+}
+
+fn put_stored(out: &mut Vec<u8>, stored: Stored) {
+    let position = match stored.position.writer() {
+        Some(_) => stored.position.offset(),
+        None => stored.position.0,
+    };
+    put_varint(out, position);
+    put_varint(out, stored.len.into());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_bytes(out, text.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_will(out: &mut Vec<u8>, will: Option<&WillRecord<'_>>) {
+    let Some(will) = will else { return out.push(0) };
+    let flags = (will.qos as u8) << 1 | u8::from(will.retain) << 3;
+    out.push(1 | flags | u8::from(will.expiry_s.is_some()) << 4);
+    put_text(out, will.topic);
+    put_bytes(out, will.properties);
+    put_bytes(out, will.payload);
+    put_varint(out, will.delay_s.into());
+    if let Some(expiry_s) = will.expiry_s {
+        put_varint(out, expiry_s.into());
+    }
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads fields from the front of bytes; nothing is assumed of them.
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader(bytes)
+    }
+
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut n = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            n |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn varint_u32(&mut self) -> Option<u32> {
+        self.varint()?.try_into().ok()
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn key(&mut self) -> Option<SessionKey> {
+        self.varint().filter(|&key| key != 0).map(SessionKey)
+    }
+
+    fn packet_id(&mut self) -> Option<PacketId> {
+        PacketId::new(u16::from_le_bytes(self.array()?))
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        self.take(len)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    fn stored(&mut self) -> Option<Stored> {
+        Some(Stored { position: Position(self.varint()?), len: self.varint_u32()? })
+    }
+
+    fn will(&mut self) -> Option<Option<WillRecord<'a>>> {
+        let flags = self.byte()?;
+        if flags == 0 {
+            return Some(None);
+        }
+        if flags & 1 == 0 || flags >> 5 != 0 {
+            return None;
+        }
+        Some(Some(WillRecord {
+            topic: self.text()?,
+            properties: self.bytes()?,
+            payload: self.bytes()?,
+            qos: QoS::from_u8(flags >> 1 & QOS_BITS)?,
+            retain: flags & 8 != 0,
+            delay_s: self.varint_u32()?,
+            expiry_s: if flags & 16 != 0 { Some(self.varint_u32()?) } else { None },
+        }))
+    }
+}
