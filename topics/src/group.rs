@@ -29,6 +29,7 @@ struct Members {
 struct Member {
     who: SessionRef,
     options: Packed,
+    durable: bool,
 }
 
 impl Keyed for Member {
@@ -55,15 +56,16 @@ impl Group {
     }
 
     /// True if `who` was a member; a new member counts as connected.
-    pub fn subscribe(&self, who: SessionRef, options: Packed) -> bool {
+    pub fn subscribe(&self, who: SessionRef, options: SubscriptionOptions) -> bool {
+        let (options, durable) = (Packed::new(options), options.durable);
         let mut members = self.write();
         if let Some(position) = members.position(who) {
             if let Some(member) = members.list.get_mut(position) {
-                member.options = options;
+                *member = Member { who, options, durable };
             }
             return true;
         }
-        members.list.push(Member { who, options });
+        members.list.push(Member { who, options, durable });
         let last = members.list.len() - 1;
         let connected = members.connected;
         members.list.swap(connected, last);
@@ -120,7 +122,7 @@ impl Members {
         let member = self.list.items().get(position)?;
         Some(GroupMember {
             who: member.who,
-            options: member.options.unpack(),
+            options: member.options.unpack(member.durable),
             connected: position < self.connected,
         })
     }

@@ -110,6 +110,8 @@ pub struct Route {
     filters: u32,
     /// The first subscriber of another shard.
     remote_first: Option<(SessionRef, Packed)>,
+    /// Whether a subscriber of another shard is durable.
+    remote_durable: bool,
     /// Whether there is another.
     remote_more: bool,
 }
@@ -130,13 +132,19 @@ impl Route {
     /// as the route is current.
     pub fn only_remote(&self) -> Option<(SessionRef, SubscriptionOptions)> {
         let (who, options) = self.remote_first.filter(|_| !self.remote_more)?;
-        Some((who, options.unpack()))
+        Some((who, options.unpack(self.remote_durable)))
+    }
+
+    /// Whether an ordinary subscriber of another shard keeps messages over a stop of the broker.
+    pub fn is_remote_durable(&self) -> bool {
+        self.remote_durable
     }
 
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.remote_first = None;
         self.remote_more = false;
+        self.remote_durable = false;
         self.local.clear();
         self.ids.clear();
         self.remote = ShardSet::default();
@@ -162,12 +170,14 @@ impl Route {
         });
     }
 
-    pub(crate) fn add_remote(&mut self, who: SessionRef, options: Packed) {
+    pub(crate) fn add_remote(&mut self, who: SessionRef, options: Packed, durable: bool) {
+        self.remote_durable |= durable;
         self.remote.insert(who.shard);
         self.remote_more |= self.remote_first.replace((who, options)).is_some();
     }
 
-    pub(crate) fn add_remote_shard(&mut self, shard: u16) {
+    pub(crate) fn add_remote_shard(&mut self, shard: u16, durable: bool) {
+        self.remote_durable |= durable;
         self.remote.insert(shard);
         self.remote_more = true;
     }

@@ -19,7 +19,7 @@ pub use crate::group::{GroupMember, GroupRoute};
 use crate::label::Label;
 pub use crate::route::{LocalSubscriber, MAX_SHARDS, Route, ShardSet};
 use crate::seed::{Seed, spread};
-use crate::subscribers::{Packed, Subscriber, Subscribers};
+use crate::subscribers::{Subscriber, Subscribers};
 use crate::trie::Trie;
 
 /// Locks of the hash table: enough that a storm of subscriptions seldom meets a publisher.
@@ -53,6 +53,8 @@ pub struct SubscriptionOptions {
     pub retain_as_published: bool,
     /// Subscription identifier, at most 268,435,455; 0: none.
     pub id: u32,
+    /// The session keeps messages over a stop of the broker.
+    pub durable: bool,
 }
 
 /// The age of a route; see [`Routes::is_current`].
@@ -92,15 +94,15 @@ impl Routes {
     /// An empty table with a seed of its own, which shows in nothing but
     /// [`topic_hash`](Self::topic_hash).
     pub fn new() -> Self {
-        Self::with(Seed::random())
+        Self::of_seed(Seed::random())
     }
 
     /// An empty table whose hashes depend on `seed`, which peers must not be able to guess.
     pub fn with_seed(seed: u64) -> Self {
-        Self::with(Seed::new(seed))
+        Self::of_seed(Seed::new(seed))
     }
 
-    fn with(seed: Seed) -> Self {
+    fn of_seed(seed: Seed) -> Self {
         Self {
             seed,
             literals: std::array::from_fn(|_| RwLock::new(HashTable::new())),
@@ -128,7 +130,6 @@ impl Routes {
         options: SubscriptionOptions,
     ) -> bool {
         assert!(who.shard < MAX_SHARDS, "shard {} is too large", who.shard);
-        let options = Packed::new(options);
         let change = |subscribers: &mut Subscribers| match group {
             None => (subscribers.subscribe(Subscriber::new(who, options)), true),
             Some(name) => self.join(subscribers, name, who, options),
@@ -180,14 +181,39 @@ impl Routes {
     /// routes too.
     pub fn set_connected(&self, filter: &str, group: &str, who: SessionRef, connected: bool) {
         let name_hash = self.seed.hash(group.as_bytes());
-        let set = |subscribers: Option<&Subscribers>| {
-            if let Some(group) = subscribers.and_then(|s| s.group(group, name_hash)) {
-                group.set_connected(who, connected);
-            }
+        let set = |subscribers: &Subscribers| {
+            Some(subscribers.group(group, name_hash)?.set_connected(who, connected))
         };
+        self.with(filter, set);
+    }
+
+    /// What a subscription of this session asks for, if there is one.
+    pub fn options(
+        &self,
+        filter: &str,
+        group: Option<&str>,
+        who: SessionRef,
+    ) -> Option<SubscriptionOptions> {
+        self.with(filter, |subscribers| match group {
+            None => subscribers.options(who),
+            Some(name) => {
+                let group = subscribers.group(name, self.seed.hash(name.as_bytes()))?;
+                Some(GroupRoute { group: group.clone() }.member(who)?.options)
+            }
+        })
+    }
+
+    /// The key of a group, while it exists; see [`Routes::group`].
+    pub fn group_key(&self, filter: &str, group: &str) -> Option<u32> {
+        let name_hash = self.seed.hash(group.as_bytes());
+        self.with(filter, |subscribers| Some(subscribers.group(group, name_hash)?.key))
+    }
+
+    /// Looks at the subscribers of a filter, if it has any.
+    fn with<R>(&self, filter: &str, look: impl Fn(&Subscribers) -> Option<R>) -> Option<R> {
         match self.literal_hash(filter) {
-            None => set(read(&self.trie).get(filter, &self.seed)),
-            Some(hash) => set(find(&read(self.table(hash)), filter, hash)),
+            None => look(read(&self.trie).get(filter, &self.seed)?),
+            Some(hash) => look(find(&read(self.table(hash)), filter, hash)?),
         }
     }
 
@@ -264,7 +290,7 @@ impl Routes {
         subscribers: &mut Subscribers,
         name: &str,
         who: SessionRef,
-        options: Packed,
+        options: SubscriptionOptions,
     ) -> (bool, bool) {
         let name_hash = self.seed.hash(name.as_bytes());
         if let Some(group) = subscribers.group(name, name_hash) {

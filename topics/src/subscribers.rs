@@ -21,9 +21,10 @@ impl Packed {
         Self(options.id << 4 | u32::from(flags))
     }
 
-    pub fn unpack(self) -> SubscriptionOptions {
+    /// `durable` has no room in here.
+    pub fn unpack(self, durable: bool) -> SubscriptionOptions {
         let (qos, no_local, retain_as_published) = route::unpack_flags(self.flags());
-        SubscriptionOptions { qos, no_local, retain_as_published, id: self.id() }
+        SubscriptionOptions { qos, no_local, retain_as_published, id: self.id(), durable }
     }
 
     pub fn flags(self) -> u8 {
@@ -40,11 +41,13 @@ pub(crate) struct Subscriber {
     session: u32,
     options: Packed,
     shard: u16,
+    durable: bool,
 }
 
 impl Subscriber {
-    pub fn new(who: SessionRef, options: Packed) -> Self {
-        Self { session: who.session, options, shard: who.shard }
+    pub fn new(who: SessionRef, options: SubscriptionOptions) -> Self {
+        let SessionRef { shard, session } = who;
+        Self { session, options: Packed::new(options), shard, durable: options.durable }
     }
 
     fn is(&self, who: SessionRef) -> bool {
@@ -84,11 +87,14 @@ impl Default for Ordinary {
 struct ShardList {
     shard: u16,
     sessions: Indexed<Session>,
+    /// How many of them are durable.
+    durable: u32,
 }
 
 struct Session {
     session: u32,
     options: Packed,
+    durable: bool,
 }
 
 impl Keyed for Session {
@@ -130,6 +136,16 @@ impl Subscribers {
         };
         self.simplify();
         existed
+    }
+
+    /// What the ordinary subscription of this session asks for.
+    pub fn options(&self, who: SessionRef) -> Option<SubscriptionOptions> {
+        let (options, durable) = match self {
+            Subscribers::None => return None,
+            Subscribers::One(one) => one.is(who).then_some((one.options, one.durable))?,
+            Subscribers::Many(many) => many.ordinary.options(who)?,
+        };
+        Some(options.unpack(durable))
     }
 
     pub fn group(&self, name: &str, name_hash: u64) -> Option<&Arc<Group>> {
@@ -207,7 +223,7 @@ impl Subscriber {
             route.add_local(self.session, self.options);
         } else {
             let who = SessionRef { shard: self.shard, session: self.session };
-            route.add_remote(who, self.options);
+            route.add_remote(who, self.options, self.durable);
         }
     }
 }
@@ -234,6 +250,19 @@ impl Ordinary {
         }
     }
 
+    fn options(&self, who: SessionRef) -> Option<(Packed, bool)> {
+        match self {
+            Ordinary::Few(few) => {
+                few.iter().find(|one| one.is(who)).map(|one| (one.options, one.durable))
+            }
+            Ordinary::PerShard(lists) => {
+                let list = lists.iter().find(|list| list.shard == who.shard)?;
+                let session = list.sessions.items().get(list.position(who.session)?)?;
+                Some((session.options, session.durable))
+            }
+        }
+    }
+
     fn unsubscribe(&mut self, who: SessionRef) -> bool {
         match self {
             Ordinary::Few(few) => {
@@ -257,7 +286,7 @@ impl Ordinary {
             Ordinary::PerShard(lists) => {
                 for list in lists {
                     if list.shard != shard {
-                        route.add_remote_shard(list.shard);
+                        route.add_remote_shard(list.shard, list.durable > 0);
                         continue;
                     }
                     for session in list.sessions.items() {
@@ -279,6 +308,7 @@ impl ShardList {
             session: session.session,
             options: session.options,
             shard: self.shard,
+            durable: session.durable,
         })
     }
 }
@@ -287,15 +317,18 @@ fn subscribe_per_shard(lists: &mut Vec<ShardList>, new: Subscriber) -> bool {
     let list = match lists.iter().position(|list| list.shard == new.shard) {
         Some(position) => lists.get_mut(position),
         None => {
-            lists.push(ShardList { shard: new.shard, sessions: Indexed::default() });
+            let sessions = Indexed::default();
+            lists.push(ShardList { shard: new.shard, sessions, durable: 0 });
             lists.last_mut()
         }
     };
     let Some(list) = list else { return false };
-    let session = Session { session: new.session, options: new.options };
+    let session = Session { session: new.session, options: new.options, durable: new.durable };
+    list.durable += u32::from(new.durable);
     let position = list.position(new.session);
     match position.and_then(|position| list.sessions.get_mut(position)) {
         Some(old) => {
+            list.durable -= u32::from(old.durable);
             *old = session;
             true
         }
@@ -310,7 +343,8 @@ fn unsubscribe_per_shard(lists: &mut Vec<ShardList>, who: SessionRef) -> bool {
     let Some(at) = lists.iter().position(|list| list.shard == who.shard) else { return false };
     let Some(list) = lists.get_mut(at) else { return false };
     let Some(position) = list.position(who.session) else { return false };
-    list.sessions.swap_remove(position);
+    let removed = list.sessions.swap_remove(position);
+    list.durable -= u32::from(removed.is_some_and(|session| session.durable));
     if list.sessions.len() == 0 {
         lists.swap_remove(at);
     }

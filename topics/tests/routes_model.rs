@@ -42,7 +42,9 @@ enum Operation {
 type Options = (u8, bool, bool, u32);
 
 fn options((qos, no_local, retain_as_published, id): Options) -> SubscriptionOptions {
-    SubscriptionOptions { qos, no_local, retain_as_published, id }
+    // Durable or not is independent enough of the others.
+    let durable = id == 1;
+    SubscriptionOptions { qos, no_local, retain_as_published, id, durable }
 }
 
 fn level() -> impl Strategy<Value = &'static str> {
@@ -141,9 +143,11 @@ fn check_only_remote(model: &Model, topic: &str, shard: u16, route: &Route) {
         group.is_none() && who.shard != shard && matches(filter, topic)
     };
     let remote: Vec<_> = model.0.iter().filter(remote).collect();
+    let durable = remote.iter().any(|(_, (options, _))| options.durable);
+    assert_eq!(route.is_remote_durable(), durable);
     match (route.only_remote(), remote.as_slice()) {
         (Some((who, options)), [(key, (expected, _))]) => {
-            assert_eq!((who, plain(options)), (key.2, plain(*expected)));
+            assert_eq!((who, options), (key.2, *expected));
         }
         (Some(_), _) => panic!("not the only one of {}", remote.len()),
         (None, _) => {}
@@ -254,6 +258,11 @@ fn apply(routes: &Routes, model: &mut Model, operation: Operation) {
         }
     }
     assert_eq!(routes.subscription_count(), model.0.len());
+    for ((filter, group, who), (options, _)) in &model.0 {
+        let group = group.as_deref();
+        assert_eq!(routes.options(filter, group, *who), Some(*options));
+        assert_eq!(group.is_some(), group.and_then(|g| routes.group_key(filter, g)).is_some());
+    }
 }
 
 proptest! {

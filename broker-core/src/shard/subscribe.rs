@@ -87,6 +87,7 @@ impl Shard {
             no_local: wanted.no_local,
             retain_as_published: wanted.retain_as_published,
             id: subscription_id,
+            durable: false,
         };
         // [MQTT-3.8.4-3] A subscription that is there is replaced.
         routes.subscribe(filter, group, SessionRef { shard: self.id.0, session: slot }, options);

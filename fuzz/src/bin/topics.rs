@@ -73,6 +73,7 @@ fn session(name: char) -> (SessionRef, SubscriptionOptions) {
         no_local: bits & 64 != 0,
         retain_as_published: bits & 128 != 0,
         id: bits >> 5 & 3,
+        durable: bits & 256 != 0,
     };
     (who, options)
 }

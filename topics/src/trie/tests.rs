@@ -3,12 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::matches;
 use crate::routes::{SessionRef, SubscriptionOptions};
-use crate::subscribers::{Packed, Subscriber};
+use crate::subscribers::Subscriber;
 
 const WHO: SessionRef = SessionRef { shard: 0, session: 1 };
 
 fn add(trie: &mut Trie, filter: &str, seed: &Seed) {
-    let subscriber = Subscriber::new(WHO, Packed::new(SubscriptionOptions::default()));
+    let subscriber = Subscriber::new(WHO, SubscriptionOptions::default());
     trie.add(filter, seed, |subscribers| subscribers.subscribe(subscriber));
 }
 
