@@ -45,6 +45,12 @@ pub(crate) struct Conn {
     pub(crate) receive_maximum: u16,
     /// The client's; [`u32::MAX`] if it named none.
     pub(crate) max_packet_size: u32,
+    /// Nothing is sent before what its CONNACK says is durable.
+    pub(crate) gated: bool,
+    /// Tells it from those that had its slot before.
+    pub(crate) serial: u32,
+    /// Packets for it that wait until something is durable.
+    pub(crate) held: u32,
     /// Slot of its session, once connected.
     pub(crate) session: u32,
     /// When it was opened, or when the last packet came.
@@ -86,7 +92,7 @@ pub(crate) struct RetainedScan {
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 impl Conn {
-    pub(crate) fn new(now: Millis) -> Conn {
+    pub(crate) fn new(now: Millis, serial: u32) -> Conn {
         Conn {
             state: State::AwaitsConnect,
             version: Version::V3_1_1,
@@ -96,6 +102,9 @@ impl Conn {
             keep_alive_s: 0,
             receive_maximum: u16::MAX,
             max_packet_size: u32::MAX,
+            gated: false,
+            serial,
+            held: 0,
             session: NO_SESSION,
             last_packet: now,
             output: Output::default(),

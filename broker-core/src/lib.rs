@@ -22,6 +22,7 @@ mod cache;
 mod conn;
 mod encode;
 mod event;
+mod held;
 mod limits;
 mod mail;
 mod message;
@@ -29,6 +30,7 @@ mod output;
 mod session;
 mod shard;
 mod shared;
+mod spill;
 mod stats;
 mod timers;
 
@@ -38,7 +40,7 @@ pub use limits::Config;
 pub use mail::Mail;
 pub use message::Message;
 pub use output::Chunks;
-pub use shard::{Action, Shard};
+pub use shard::{Action, ReadMessage, Shard};
 pub use shared::Shared;
 pub use stats::{Count, Stats};
 

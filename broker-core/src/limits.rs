@@ -33,6 +33,9 @@ pub struct Config {
     pub max_queued_messages: u32,
     /// Bytes of messages that wait for one session.
     pub max_queued_bytes: u64,
+    /// Bytes of messages that wait for one session in memory; those beyond are in the store only,
+    /// if there is one.
+    pub max_queue_memory_bytes: u64,
     /// Bytes that wait to be sent on one connection. Beyond it QoS 0 is dropped and counted, QoS 1
     /// and 2 wait in the queue.
     pub max_output_bytes: u32,
@@ -67,6 +70,7 @@ impl Default for Config {
             max_topic_levels: 512,
             max_queued_messages: 1_000_000,
             max_queued_bytes: 1024 * 1024 * 1024,
+            max_queue_memory_bytes: 256 * 1024,
             max_output_bytes: 4 * 1024 * 1024,
             max_retained_messages: 100_000_000,
             memory_budget_bytes: 8 * 1024 * 1024 * 1024,

@@ -1,10 +1,11 @@
 //! What one shard tells another: messages that the other's sessions want.
 
 use whimbrel_codec::QoS;
+use whimbrel_store::Position;
 use whimbrel_topics::{Stamp, SubscriptionOptions};
 
 use crate::Millis;
-use crate::message::{Message, Publication};
+use crate::message::{Message, Publication, ReplyTo};
 use crate::output::BY_REFERENCE_BYTES;
 
 /// A batch of messages for one shard. Small ones are copied into one buffer, so a batch costs no
@@ -13,6 +14,18 @@ use crate::output::BY_REFERENCE_BYTES;
 pub struct Mail {
     items: Vec<Item>,
     bytes: Vec<u8>,
+    /// What there is more to say of some items, in their order.
+    tracked: Vec<Tracked>,
+    /// Numbers of acknowledgements of the receiver that wait for one recording less.
+    recorded: Vec<u64>,
+}
+
+/// A message that is in the store, or that the sender wants to be told of.
+struct Tracked {
+    /// Index of the item.
+    item: usize,
+    stored: Position,
+    reply_to: Option<ReplyTo>,
 }
 
 /// Kept buffers are not larger than this after a batch was read.
@@ -50,21 +63,47 @@ struct Item {
 impl Mail {
     /// True if there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.is_empty() && self.recorded.is_empty()
     }
 
     /// Memory of the messages in it, in bytes; large ones are shared and not counted.
     pub fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.items.len() * size_of::<Item>()
+        self.bytes.len()
+            + self.items.len() * size_of::<Item>()
+            + self.tracked.len() * size_of::<Tracked>()
     }
 
     /// Takes all that `other` has, behind what is here.
     pub fn append(&mut self, other: &mut Mail) {
+        let before = self.items.len();
+        let moved = other.tracked.drain(..);
+        self.tracked.extend(moved.map(|t| Tracked { item: t.item + before, ..t }));
+        self.recorded.append(&mut other.recorded);
         self.items.append(&mut other.items);
         self.bytes.append(&mut other.bytes);
     }
 
-    pub(crate) fn push(&mut self, to: To, retain: bool, p: &Publication<'_>) {
+    /// The receiver's acknowledgement `number` waits for one recording less.
+    pub(crate) fn push_recorded(&mut self, number: u64) {
+        self.recorded.push(number);
+    }
+
+    /// Numbers given by [`Mail::push_recorded`].
+    pub(crate) fn take_recorded(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.recorded)
+    }
+
+    /// The sender's batch of records is at `base` of the log.
+    pub(crate) fn settle(&mut self, base: Position) {
+        self.tracked.iter_mut().for_each(|tracked| tracked.stored = tracked.stored.settled(base));
+    }
+
+    pub(crate) fn push(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {
+        if p.stored != Position(0) || p.reply_to.is_some() {
+            let (stored, reply_to) = (p.stored, p.reply_to);
+            self.tracked.push(Tracked { item: self.items.len(), stored, reply_to });
+            p.mails += u32::from(reply_to.is_some());
+        }
         let mut item = Item {
             expires: p.expires,
             topic_len: p.topic.len() as u16,
@@ -88,9 +127,16 @@ impl Mail {
     /// Hands out each message in order and leaves the batch empty.
     pub(crate) fn drain(&mut self, mut each: impl FnMut(To, bool, &mut Publication<'_>)) {
         let mut rest = self.bytes.as_slice();
-        for item in self.items.drain(..) {
+        let mut tracked = self.tracked.drain(..).peekable();
+        for (at, item) in self.items.drain(..).enumerate() {
+            let (stored, reply_to) = match tracked.next_if(|tracked| tracked.item == at) {
+                Some(tracked) => (tracked.stored, tracked.reply_to),
+                None => (Position(0), None),
+            };
             if let Some(message) = &item.message {
-                each(item.to, item.retain, &mut message.publication());
+                let mut publication = message.publication();
+                publication.reply_to = reply_to;
+                each(item.to, item.retain, &mut publication);
                 continue;
             }
             let mut take = |len: usize| {
@@ -104,8 +150,11 @@ impl Mail {
             let topic = std::str::from_utf8(topic).unwrap_or_default();
             let mut publication =
                 Publication::new(topic, properties, payload, item.qos, item.expires);
+            publication.stored = stored;
+            publication.reply_to = reply_to;
             each(item.to, item.retain, &mut publication);
         }
+        drop(tracked);
         self.bytes.clear();
         if self.bytes.capacity() > KEPT_BYTES {
             *self = Mail::default();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use triomphe::ThinArc;
 use whimbrel_codec::QoS;
+use whimbrel_store::{Position, Stored};
 use whimbrel_topics::HasTopic;
 
 use crate::Millis;
@@ -20,49 +21,74 @@ impl Account {
 }
 
 /// Beside its bytes an allocation costs this much.
-const OVERHEAD_BYTES: u64 = 64;
+const OVERHEAD_BYTES: u32 = 64;
 
 /// A message that is kept, however many queues and topics hold it: one pointer, one allocation.
 #[derive(Clone)]
 pub struct Message(ThinArc<Header, u8>);
 
+/// 32 bytes, since there may be very many.
 struct Header {
-    expires: Millis,
     /// Where this message was charged; its bytes go back when the last holder lets go.
     account: Arc<Account>,
-    charged: u64,
-    topic_len: u16,
-    qos: QoS,
-    properties_len: u32,
+    /// Where it is in the store, as [`Position`]; 0: nowhere.
+    position: AtomicU64,
+    /// When it expires, in milliseconds, and the length of the topic in the low 16 bits.
+    expires_and_topic: u64,
+    charged: u32,
+    /// Length of the properties, and the QoS in the low two bits.
+    properties_and_qos: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 32);
+
+/// The latest time that fits beside the length of a topic; it stands for [`Millis::NEVER`].
+const NEVER_MS: u64 = u64::MAX >> 16;
+
+impl Header {
+    fn expires(&self) -> Millis {
+        match self.expires_and_topic >> 16 {
+            NEVER_MS => Millis::NEVER,
+            ms => Millis(ms),
+        }
+    }
+
+    fn topic_len(&self) -> usize {
+        usize::from(self.expires_and_topic as u16)
+    }
+
+    fn properties_len(&self) -> usize {
+        (self.properties_and_qos >> 2) as usize
+    }
 }
 
 impl Drop for Header {
     fn drop(&mut self) {
-        self.account.0.fetch_sub(self.charged, Ordering::Relaxed);
+        self.account.0.fetch_sub(self.charged.into(), Ordering::Relaxed);
     }
 }
 
 impl Message {
     /// The published QoS.
     pub fn qos(&self) -> QoS {
-        self.0.header.header.qos
+        QoS::from_u8(self.header().properties_and_qos as u8 & 3).unwrap_or_default()
     }
 
     /// The application's bytes.
     pub fn payload(&self) -> &[u8] {
-        let header = &self.0.header.header;
-        self.bytes(usize::from(header.topic_len) + header.properties_len as usize, usize::MAX)
+        let header = self.header();
+        self.bytes(header.topic_len() + header.properties_len(), usize::MAX)
     }
 
     /// When it is no longer to be delivered.
     pub(crate) fn expires(&self) -> Millis {
-        self.0.header.header.expires
+        self.header().expires()
     }
 
     /// Properties to forward, as on the wire.
     pub(crate) fn properties(&self) -> &[u8] {
-        let header = &self.0.header.header;
-        self.bytes(usize::from(header.topic_len), header.properties_len as usize)
+        let header = self.header();
+        self.bytes(header.topic_len(), header.properties_len())
     }
 
     /// Bytes of the message itself.
@@ -77,8 +103,33 @@ impl Message {
             payload: self.payload(),
             qos: self.qos(),
             expires: self.expires(),
+            stored: self.position(),
+            reply_to: None,
+            mails: 0,
             kept: Some(self.clone()),
         }
+    }
+
+    /// Where it is in the store; 0: nowhere.
+    pub(crate) fn position(&self) -> Position {
+        Position(self.header().position.load(Ordering::Relaxed))
+    }
+
+    /// It is in the store now.
+    pub(crate) fn set_position(&self, position: Position) {
+        self.header().position.store(position.0, Ordering::Relaxed);
+    }
+
+    /// Where it is in the store, with the length of its record there.
+    pub(crate) fn stored(&self) -> Stored {
+        let header = self.header();
+        let (topic, properties) = (header.topic_len(), header.properties_len());
+        let payload = self.len() - topic - properties;
+        Stored { position: self.position(), len: Stored::len_of(topic, properties, payload) }
+    }
+
+    fn header(&self) -> &Header {
+        &self.0.header.header
     }
 
     fn bytes(&self, from: usize, len: usize) -> &[u8] {
@@ -94,7 +145,7 @@ impl HasTopic for Message {
     }
 
     fn topic_bytes(&self) -> &[u8] {
-        self.bytes(0, usize::from(self.0.header.header.topic_len))
+        self.bytes(0, self.header().topic_len())
     }
 }
 
@@ -113,8 +164,22 @@ pub(crate) struct Publication<'a> {
     pub(crate) qos: QoS,
     /// [`Millis::NEVER`] without a message expiry interval.
     pub(crate) expires: Millis,
+    /// Where it is in the store; 0: nowhere.
+    pub(crate) stored: Position,
+    /// Who waits to hear that other shards have recorded it.
+    pub(crate) reply_to: Option<ReplyTo>,
+    /// How many of those replies are on their way.
+    pub(crate) mails: u32,
     /// The kept message, once somebody has needed it.
     kept: Option<Message>,
+}
+
+/// An acknowledgement that waits in a shard until other shards have recorded its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReplyTo {
+    pub(crate) shard: u16,
+    /// Of the acknowledgement.
+    pub(crate) number: u64,
 }
 
 impl<'a> Publication<'a> {
@@ -125,7 +190,17 @@ impl<'a> Publication<'a> {
         qos: QoS,
         expires: Millis,
     ) -> Publication<'a> {
-        Publication { topic, properties, payload, qos, expires, kept: None }
+        Publication {
+            topic,
+            properties,
+            payload,
+            qos,
+            expires,
+            stored: Position(0),
+            reply_to: None,
+            mails: 0,
+            kept: None,
+        }
     }
 
     /// The kept message, if somebody has needed it already.
@@ -143,15 +218,15 @@ impl<'a> Publication<'a> {
         scratch.extend_from_slice(self.topic.as_bytes());
         scratch.extend_from_slice(self.properties);
         scratch.extend_from_slice(self.payload);
-        let charged = OVERHEAD_BYTES + scratch.len() as u64;
-        account.0.fetch_add(charged, Ordering::Relaxed);
+        // Whatever comes from a packet is shorter than 2^28 bytes.
+        let charged = OVERHEAD_BYTES + scratch.len() as u32;
+        account.0.fetch_add(charged.into(), Ordering::Relaxed);
         let header = Header {
-            expires: self.expires,
             account: account.clone(),
+            position: AtomicU64::new(self.stored.0),
+            expires_and_topic: self.expires.0.min(NEVER_MS) << 16 | self.topic.len() as u64,
             charged,
-            topic_len: self.topic.len() as u16,
-            qos: self.qos,
-            properties_len: self.properties.len() as u32,
+            properties_and_qos: (self.properties.len() as u32) << 2 | self.qos as u32,
         };
         let message = Message(ThinArc::from_header_and_slice(header, scratch));
         if scratch.capacity() > 256 * 1024 {

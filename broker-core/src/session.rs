@@ -1,13 +1,16 @@
 //! A session: what outlives a network connection (section 4.1).
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use hashbrown::HashTable;
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::{IncomingIds, Outgoing};
+use whimbrel_store::SessionKey;
 
 use crate::conn::RetainedScan;
 use crate::message::Message;
+use crate::spill::Spilled;
 use crate::{ConnId, Millis};
 
 /// A session. Without subscriptions and messages in flight it holds no memory beside its own.
@@ -17,6 +20,12 @@ pub(crate) struct Session {
     pub(crate) conn: Option<ConnId>,
     /// 0xFFFFFFFF: it never ends by itself.
     pub(crate) expiry_s: u32,
+    /// Its messages are kept over a stop of the broker; then it has a key.
+    pub(crate) durable: bool,
+    /// Its number in the store, if it is there.
+    pub(crate) key: Option<NonZeroU64>,
+    /// When it lost its connection, while it has none.
+    pub(crate) detached: Millis,
     /// When it ends, while it has no connection.
     pub(crate) ends: Millis,
     pub(crate) subscriptions: Subscriptions,
@@ -48,7 +57,10 @@ pub(crate) struct Outbound {
     /// client's receive maximum.
     pub(crate) to_repeat: VecDeque<PacketId>,
     pub(crate) queue: VecDeque<Delivery>,
+    /// Of `queue` alone.
     pub(crate) queued_bytes: u64,
+    /// What waits behind `queue`, in the store only.
+    pub(crate) spilled: Option<Box<Spilled>>,
 }
 
 /// A message on its way to one session.
@@ -61,6 +73,8 @@ pub(crate) struct Delivery {
     pub(crate) group: u32,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// It may have been sent before the broker was stopped.
+    pub(crate) dup: bool,
 }
 
 /// Most deliveries have one subscription identifier or none.
@@ -90,7 +104,7 @@ impl Delivery {
             [id] => Ids::One(*id),
             many => Ids::Many(Box::new(many.to_vec())),
         };
-        Delivery { message, ids, group, qos, retain }
+        Delivery { message, ids, group, qos, retain, dup: false }
     }
 
     /// Subscription identifiers.
@@ -110,7 +124,17 @@ impl Delivery {
 
 impl Outbound {
     pub(crate) fn is_empty(&self) -> bool {
-        self.in_flight.in_flight() == 0 && self.queue.is_empty()
+        self.in_flight.in_flight() == 0 && self.waiting() == 0
+    }
+
+    /// How many messages wait, in memory and in the store.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len() + self.spilled.as_ref().map_or(0, |spilled| spilled.len())
+    }
+
+    /// What waits, for the limit on queued bytes.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.queued_bytes + self.spilled.as_ref().map_or(0, |spilled| spilled.bytes())
     }
 
     pub(crate) fn push(&mut self, delivery: Delivery) {
@@ -134,6 +158,9 @@ impl Session {
             client_id: client_id.into(),
             conn: None,
             expiry_s: 0,
+            durable: false,
+            key: None,
+            detached: Millis::NEVER,
             ends: Millis::NEVER,
             subscriptions: Subscriptions::default(),
             outbound: None,
@@ -145,6 +172,17 @@ impl Session {
 
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
         self.outbound.get_or_insert_default()
+    }
+
+    /// Its number in the store, if it is there.
+    pub(crate) fn key(&self) -> Option<SessionKey> {
+        self.key.map(|key| SessionKey(key.get()))
+    }
+
+    /// The same if its messages are there too.
+    #[inline]
+    pub(crate) fn durable_key(&self) -> Option<SessionKey> {
+        if self.durable { self.key() } else { None }
     }
 
     /// When its timer is next needed.

@@ -23,6 +23,10 @@ pub struct Shared {
     pub(crate) account: Arc<Account>,
     /// Memory of buffers, by shard.
     pub(crate) buffered: Vec<AtomicUsize>,
+    /// Milliseconds since 1970 at the core's time 0.
+    pub wall_origin_ms: AtomicU64,
+    /// Number of the last change of a retained message.
+    pub(crate) retained_number: AtomicU64,
     /// Resident memory of the process as the runtime last saw it, in bytes; 0 if it never looked.
     pub memory_bytes: AtomicU64,
     shards: u16,
@@ -40,6 +44,8 @@ impl Shared {
             authenticator: Box::new(Anonymous),
             account: Arc::default(),
             buffered: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            wall_origin_ms: AtomicU64::new(0),
+            retained_number: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             shards,
         })

@@ -63,6 +63,22 @@ impl<T> Outgoing<T> {
         id
     }
 
+    /// Puts a delivery in flight that was so before a restart, behind those that were put so
+    /// already; called in the order of sending. False if that cannot be.
+    pub fn restore(&mut self, id: PacketId, delivery: InFlight<T>) -> bool {
+        if self.ring.is_empty() {
+            self.front = id;
+        }
+        let place = self.place(id);
+        if place < self.ring.len() {
+            return false;
+        }
+        self.ring.resize_with(place, || None);
+        self.ring.push_back(Some(delivery));
+        self.in_flight += 1;
+        true
+    }
+
     /// PUBACK: ends a QoS 1 delivery. None if `id` is not one.
     pub fn puback(&mut self, id: PacketId) -> Option<T> {
         let slot = self.slot(id)?;

@@ -189,6 +189,31 @@ impl<V: HasTopic> Retained<V> {
         true
     }
 
+    /// Visits every message, in parts as [`scan`](Self::scan) does, whatever its topic.
+    pub fn visit(
+        &self,
+        cursor: &mut Cursor,
+        max: usize,
+        f: &mut impl FnMut(&V) -> ControlFlow<()>,
+    ) -> bool {
+        if cursor.done {
+            return true;
+        }
+        let mut position = self.seek(Position::default(), &cursor.next);
+        for _ in 0..max.max(1) {
+            let Some(message) = self.at(position) else { break };
+            position = self.after(position);
+            if f(message).is_break() {
+                break;
+            }
+        }
+        match self.at(position) {
+            Some(next) => set_to(&mut cursor.next, &[next.topic_bytes()]),
+            None => cursor.done = true,
+        }
+        cursor.done
+    }
+
     /// The chunk for a topic, and where in it the topic is or would be.
     fn find(&self, topic: &[u8]) -> (usize, Result<usize, usize>) {
         let starts_behind = |chunk: &Vec<V>| {

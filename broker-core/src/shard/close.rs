@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use whimbrel_codec::{Disconnect, Property, QoS, ReasonCode};
 use whimbrel_protocol::InFlight;
+use whimbrel_store::{Record, SessionKey};
 use whimbrel_topics::{HasTopic, SessionRef};
 
 use super::{Action, Shard};
@@ -32,8 +33,12 @@ impl Shard {
             session.expiry_s = expiry_s.min(most);
         }
         // [MQTT-3.14.4-3] [MQTT-3.1.2-8]
-        if disconnect.reason == ReasonCode::Success {
-            session.will = None;
+        let withdrawn = disconnect.reason == ReasonCode::Success && session.will.take().is_some();
+        if self.durable.on
+            && withdrawn
+            && let Some((slot, _)) = self.session_of(id)
+        {
+            self.record_of(slot, |key| Record::WillGone { key });
         }
         self.end_conn(id, Why::Client(disconnect.reason), Some(false));
     }
@@ -48,6 +53,11 @@ impl Shard {
         }
         self.buffered -= conn.tail.len();
         conn.tail = Vec::new();
+        if conn.gated {
+            // What its CONNACK says is not durable yet.
+            self.buffered -= conn.output.held();
+            conn.output = Default::default();
+        }
         let extra = conn.extra.take();
         let slot = std::mem::replace(&mut conn.session, NO_SESSION);
         if let Some(linger) = close {
@@ -84,6 +94,7 @@ impl Shard {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.conn = None;
+        session.detached = now;
         session.ends = match session.expiry_s {
             u32::MAX => Millis::NEVER,
             expiry_s => now.plus_s(expiry_s),
@@ -98,12 +109,22 @@ impl Shard {
         if ends_now {
             return self.end_session(slot);
         }
+        if self.durable.on {
+            self.record_detached(slot);
+        }
         // [MQTT-3.1.2-8]
         if will_now {
             self.publish_will(slot);
         }
         self.hand_over(slot, true);
         self.arm_session(slot);
+    }
+
+    fn record_detached(&mut self, slot: u32) {
+        let (now, expiry_s) = (self.now, self.sessions.get(slot as usize).map(|s| s.expiry_s));
+        if let (Some(at), Some(expiry_s)) = (self.shared.wall(now), expiry_s) {
+            self.record_of(slot, |key| Record::Detached { key, at, expiry_s });
+        }
     }
 
     pub(super) fn arm_session(&mut self, slot: u32) {
@@ -119,12 +140,15 @@ impl Shard {
         self.publish_will(slot);
         self.drop_subscriptions(slot);
         self.hand_over(slot, false);
+        if self.durable.on {
+            self.record_of(slot, |key| Record::Ended { key });
+        }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
         let hash = self.shared.routes.topic_hash(&session.client_id);
         if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
-        let queued = session.outbound.as_ref().map_or(0, |outbound| outbound.queue.len());
+        let queued = session.outbound.as_ref().map_or(0, |outbound| outbound.waiting());
         self.shared.stats.sub(self.id.0, Count::Queued, queued as u64);
         self.shared.stats.sub(self.id.0, Count::Sessions, 1);
     }
@@ -143,6 +167,7 @@ impl Shard {
         let shared = take_shared(session, |key| key != NO_GROUP && (!keep || others(key)));
         let taken = before - queued(session);
         self.shared.stats.sub(self.id.0, Count::Queued, taken as u64);
+        let changed = !shared.is_empty();
         for delivery in shared {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
@@ -160,6 +185,9 @@ impl Shard {
                 self.count(Count::Dropped, 1);
             }
         }
+        if self.durable.on && changed {
+            self.record_again(slot);
+        }
     }
 
     fn publish_will(&mut self, slot: u32) {
@@ -174,8 +202,17 @@ impl Shard {
             message.qos(),
             expires,
         );
+        if self.durable.on {
+            self.record_of(slot, |key| Record::WillGone { key });
+            p.reply_to = self.reply_to().filter(|_| p.qos != QoS::AtMostOnce);
+        }
         // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
         self.publish(slot, retain, &mut p);
+        if p.mails > 0 {
+            // Every session with a will is in the store.
+            let key = self.sessions.get(slot as usize).and_then(|session| session.key());
+            self.keep_routing(key.unwrap_or(SessionKey(0)), &p);
+        }
     }
 
     /// The session's timer has fired.

@@ -64,8 +64,12 @@ impl Shard {
             self.refuse(id, connect, &refusal);
             return Flow::Ended;
         }
+        let mark = self.records();
         let (slot, session_present) = self.open_session(id, client_id, connect, &wishes);
         self.open_conn(id, slot, connect, &wishes);
+        if self.records() != mark || session_present {
+            self.gate(id);
+        }
         if !self.accept(id, connect, &wishes, assigned.as_deref(), session_present) {
             let what = "the CONNACK is larger than the client accepts";
             self.refused(id, Some(client_id.into()), ReasonCode::PacketTooLarge, what);
@@ -88,6 +92,10 @@ impl Shard {
         }
         if self.pressure {
             return Err(refusal(ReasonCode::ServerBusy, "the broker is short of memory"));
+        }
+        let persistent = Wishes::of(connect).session_expiry_s > 0;
+        if persistent && self.is_full() {
+            return Err(refusal(ReasonCode::QuotaExceeded, "the store has no room"));
         }
         // [MQTT-3.1.3-8] of 3.1.1; in 3.1 a client identifier is never empty.
         let may_be_empty = match connect.version {
@@ -148,10 +156,25 @@ impl Shard {
             // [MQTT-3.1.3-9] A will that still waited is not published.
             session.will = will;
         }
+        if self.durable.on {
+            self.record_opened(slot, existing.is_some());
+        }
         (slot, existing.is_some())
     }
 
-    fn insert_session(&mut self, client_id: &str) -> u32 {
+    /// A session that outlives its connection is in the store; one that does not is there for its
+    /// will.
+    fn record_opened(&mut self, slot: u32, existed: bool) {
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        let (keeps, has_will) = (session.expiry_s > 0, session.will.is_some());
+        match (existed, session.key.is_some()) {
+            (true, true) => self.record_connected(slot),
+            _ if keeps || has_will => self.record_session(slot, keeps),
+            _ => {}
+        }
+    }
+
+    pub(super) fn insert_session(&mut self, client_id: &str) -> u32 {
         let slot = self.sessions.insert(Session::new(client_id)) as u32;
         let routes = &self.shared.routes;
         let sessions = &self.sessions;
@@ -176,7 +199,7 @@ impl Shard {
         let mut forwarded = Vec::new();
         super::publish::forwardable(&will.properties, &mut forwarded);
         let mut p = Publication::new(will.topic, &forwarded, will.payload, will.qos, Millis::NEVER);
-        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        let message = self.keep(&mut p);
         Some(Box::new(Will { message, retain: will.retain, delay_s, expiry_s, due: Millis::NEVER }))
     }
 
@@ -303,9 +326,10 @@ impl Shard {
                 None => continue,
             };
             if released {
-                self.reply(id, &Packet::PubRel(whimbrel_codec::Ack::new(packet_id)));
+                let ack = whimbrel_codec::Ack::new(packet_id);
+                self.reply_when_durable(id, &Packet::PubRel(ack));
                 sent += 1;
-            } else if self.send_in_flight(slot, packet_id, true) {
+            } else if self.send_when_durable(slot, packet_id, true) {
                 sent += 1;
             }
         }

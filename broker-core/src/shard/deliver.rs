@@ -2,6 +2,7 @@
 
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::InFlight;
+use whimbrel_store::{Record, SessionKey};
 
 use super::Shard;
 use crate::encode::Envelope;
@@ -32,12 +33,17 @@ impl Shard {
             return true;
         }
         let Some(conn) = self.conns.get(id.0 as usize) else { return true };
+        let key = session.durable_key();
         let outbound = session.outbound.get_or_insert_default();
-        if !outbound.queue.is_empty()
+        if outbound.waiting() > 0
             || !outbound.in_flight.has_room(conn.receive_maximum)
             || conn.output.len() > self.config.max_output_bytes as usize
         {
             return self.enqueue(slot, qos, retain, ids, group, p);
+        }
+        if let Some(key) = key {
+            self.deliver_durable(slot, key, qos, retain, ids, group, p);
+            return true;
         }
         // Nothing is repeated to a session that ends with its connection, so its body is not kept;
         // unless another member of the group may have to get it.
@@ -50,6 +56,36 @@ impl Shard {
             self.forget(slot, packet_id);
         }
         true
+    }
+
+    /// The same for a session whose messages are in the store.
+    #[expect(clippy::too_many_arguments, reason = "what makes a delivery, as everywhere here")]
+    fn deliver_durable(
+        &mut self,
+        slot: u32,
+        key: SessionKey,
+        qos: QoS,
+        retain: bool,
+        ids: &[u32],
+        group: u32,
+        p: &mut Publication<'_>,
+    ) {
+        let stored = self.store(p, None);
+        let message = self.keep(p);
+        let entry = self.entry(stored, p, qos, retain, ids, group);
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(id) = session.conn else { return };
+        let delivery = Delivery::new(Some(message), qos, retain, ids, group);
+        let packet_id = session.outbound().in_flight.begin(qos, delivery);
+        self.durable.record(&Record::Delivered { key, packet_id, entry });
+        if qos == QoS::ExactlyOnce && self.waits() {
+            self.send_when_durable(slot, packet_id, false);
+            return;
+        }
+        let envelope = Envelope { qos, retain, dup: false, packet_id: Some(packet_id), ids };
+        if !self.send(id, p, &envelope) {
+            self.forget(slot, packet_id);
+        }
     }
 
     fn send_qos0(&mut self, id: ConnId, retain: bool, ids: &[u32], p: &mut Publication<'_>) {
@@ -88,15 +124,17 @@ impl Shard {
     fn forget(&mut self, slot: u32, packet_id: PacketId) {
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && let Some(outbound) = &mut session.outbound
-            && outbound.in_flight.puback(packet_id).is_none()
         {
-            outbound.in_flight.pubrec_error(packet_id);
+            if outbound.in_flight.puback(packet_id).is_none() {
+                outbound.in_flight.pubrec_error(packet_id);
+            }
+            self.record_acknowledged(slot, packet_id);
         }
     }
 
     /// A full queue drops the message: one session's neglect is no matter of the publisher's. Only
     /// where the whole broker is short of memory is that told, by false.
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         slot: u32,
         qos: QoS,
@@ -106,18 +144,53 @@ impl Shard {
         p: &mut Publication<'_>,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return true };
+        let key = session.durable_key();
         let outbound = session.outbound.get_or_insert_default();
-        if self.pressure
-            || outbound.queue.len() >= self.config.max_queued_messages as usize
-            || outbound.queued_bytes + p.payload.len() as u64 > self.config.max_queued_bytes
+        // What is in the store needs no memory.
+        let pressure = self.pressure && key.is_none();
+        if pressure
+            || outbound.waiting() >= self.config.max_queued_messages as usize
+            || outbound.waiting_bytes() + p.payload.len() as u64 > self.config.max_queued_bytes
         {
             self.count(Count::Dropped, 1);
-            return !self.pressure;
+            return !pressure;
+        }
+        if let Some(key) = key {
+            self.enqueue_durable(slot, key, qos, retain, ids, group, p);
+            return true;
         }
         let message = p.keep(&self.shared.account, &mut self.encoder.body);
         outbound.push(Delivery::new(Some(message), qos, retain, ids, group));
         self.count(Count::Queued, 1);
         true
+    }
+
+    /// The same for a session whose messages are in the store: beyond its share of memory they are
+    /// there only.
+    #[expect(clippy::too_many_arguments, reason = "what makes a delivery, as everywhere here")]
+    fn enqueue_durable(
+        &mut self,
+        slot: u32,
+        key: SessionKey,
+        qos: QoS,
+        retain: bool,
+        ids: &[u32],
+        group: u32,
+        p: &mut Publication<'_>,
+    ) {
+        let stored = self.store(p, None);
+        let entry = self.entry(stored, p, qos, retain, ids, group);
+        self.count(Count::Queued, 1);
+        if self.spills(slot) {
+            self.durable.record(&Record::Queued { key, entry: entry.clone() });
+            self.spill(slot, entry);
+            return self.load(slot);
+        }
+        self.durable.record(&Record::Queued { key, entry });
+        let message = self.keep(p);
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.outbound().push(Delivery::new(Some(message), qos, retain, ids, group));
+        }
     }
 
     /// Sends what waits in the session's queue, as far as the client's receive maximum and the
@@ -127,25 +200,46 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
             let (Some(id), Some(outbound)) = (session.conn, &mut session.outbound) else { return };
             let Some(conn) = self.conns.get(id.0 as usize) else { return };
-            if outbound.queue.is_empty()
-                || !outbound.in_flight.has_room(conn.receive_maximum)
+            if outbound.queue.is_empty() {
+                return self.load(slot);
+            }
+            if !outbound.in_flight.has_room(conn.receive_maximum)
                 || conn.output.len() > self.config.max_output_bytes as usize / 4
             {
                 return;
             }
             let Some(delivery) = outbound.pop() else { return };
-            let expires = delivery.message.as_ref().map_or(Millis::NEVER, |m| m.expires());
+            // One that cannot be read any more has no message.
+            let expires = delivery.message.as_ref().map_or(Millis(0), |m| m.expires());
+            let (qos, dup) = (delivery.qos, delivery.dup);
             let begun =
                 (expires > self.now).then(|| outbound.in_flight.begin(delivery.qos, delivery));
             self.shared.stats.sub(self.id.0, Count::Queued, 1);
+            if self.durable.on {
+                self.record_popped(slot, begun);
+            }
             match begun {
+                Some(packet_id) if qos == QoS::ExactlyOnce => {
+                    self.send_when_durable(slot, packet_id, dup);
+                }
                 Some(packet_id) => {
-                    self.send_in_flight(slot, packet_id, false);
+                    self.send_in_flight(slot, packet_id, dup);
                 }
                 // [MQTT-3.3.2-5]
                 None => self.count(Count::Dropped, 1),
             }
         }
+    }
+
+    /// The oldest of the queue is in flight now, or gone.
+    fn record_popped(&mut self, slot: u32, begun: Option<PacketId>) {
+        let session = self.sessions.get(slot as usize);
+        let Some(key) = session.and_then(|session| session.durable_key()) else { return };
+        match begun {
+            Some(packet_id) => self.durable.record(&Record::Sent { key, packet_id }),
+            None => self.durable.record(&Record::Dropped { key }),
+        }
+        self.load(slot);
     }
 
     /// Sends a delivery that is in flight, for the first time or again. False if there is nothing

@@ -25,11 +25,16 @@ mod ack;
 mod close;
 mod connect;
 mod deliver;
+mod durable;
 mod publish;
+mod restate;
+mod restore;
 mod retained;
 mod subscribe;
 mod sys;
 mod timeout;
+
+pub use restore::ReadMessage;
 
 /// What the runtime is to do.
 #[derive(Debug)]
@@ -69,8 +74,7 @@ pub struct Shard {
     now: Millis,
     shared: Arc<Shared>,
     config: Arc<Config>,
-    #[expect(dead_code, reason = "there is no durable store yet, and the other needs no records")]
-    store: Box<dyn Store>,
+    durable: durable::Durable,
     conns: Slab<Conn>,
     sessions: Slab<Session>,
     /// Slots of `sessions` by client identifier.
@@ -106,6 +110,8 @@ pub struct Shard {
     forwarded: Vec<u8>,
     /// State of the generator of assigned client identifiers.
     random: u64,
+    /// Connections opened so far.
+    opened: u32,
     shutting_down: bool,
 }
 
@@ -157,10 +163,11 @@ impl Shard {
             found: Vec::new(),
             forwarded: Vec::new(),
             random: seed,
+            opened: 0,
             shutting_down: false,
             shared,
             config,
-            store,
+            durable: durable::Durable::new(store),
         }
     }
 
@@ -169,7 +176,8 @@ impl Shard {
     /// A network connection was opened.
     pub fn handle_open(&mut self, now: Millis, _peer: Peer) -> ConnId {
         self.now = now;
-        let id = self.conns.insert(Conn::new(now)) as u32;
+        self.opened = self.opened.wrapping_add(1);
+        let id = self.conns.insert(Conn::new(now, self.opened)) as u32;
         self.conn_timers.arm(id, now.plus_s(self.config.connect_timeout_s.into()));
         ConnId(id)
     }
@@ -234,7 +242,14 @@ impl Shard {
     /// Mail of another shard came; it is left empty.
     pub fn handle_mail(&mut self, now: Millis, mail: &mut Mail) {
         self.now = now;
-        mail.drain(|to, retain, publication| self.receive(to, retain, publication));
+        let recorded = mail.take_recorded();
+        mail.drain(|to, retain, publication| {
+            self.receive(to, retain, publication);
+            self.reply_when_recorded(publication);
+        });
+        if !recorded.is_empty() {
+            self.handle_recorded(&recorded);
+        }
     }
 
     // ---- commands
@@ -274,7 +289,7 @@ impl Shard {
             };
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
             conn.dirty = false;
-            if conn.output.len() > 0 && conn.state != State::Ended {
+            if conn.output.len() > 0 && conn.state != State::Ended && !conn.gated {
                 return Some(Action::Send(id));
             }
         }
@@ -288,8 +303,12 @@ impl Shard {
         }
     }
 
-    /// Mail for another shard, each destination once per round; take all of it.
+    /// Mail for another shard, each destination once per round; take all of it. The first call of
+    /// a round ends the batch of records, for mail says where its messages are in the store.
     pub fn poll_mail(&mut self) -> Option<(ShardId, &mut Mail)> {
+        if self.mail_polled == 0 {
+            self.commit();
+        }
         while self.mail_polled < self.mail.len() {
             let at = self.mail_polled;
             self.mail_polled += 1;
@@ -305,7 +324,8 @@ impl Shard {
     pub fn poll_timeout(&self) -> Option<Millis> {
         let timers = [self.conn_timers.next(), self.session_timers.next(), self.sys.next()];
         let search = (!self.searching.is_empty()).then_some(self.now);
-        let others = [self.retained_expiry.next(), self.resume_at, search];
+        let restate = self.restate_timeout();
+        let others = [self.retained_expiry.next(), self.resume_at, search, restate];
         timers.into_iter().chain(others).flatten().min()
     }
 
@@ -522,13 +542,7 @@ impl Shard {
     fn reply(&mut self, id: ConnId, packet: &Packet<'_>) {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         let version = conn.version;
-        let mut packet = *packet;
-        if !fits(&packet, conn) {
-            drop_reason_string(&mut packet);
-            if !fits(&packet, conn) {
-                return;
-            }
-        }
+        let Some(packet) = fitting(packet, conn) else { return };
         let buf = conn.output.buf(&mut self.pool);
         let before = buf.len();
         // The broker's own packets fit; one that does not would be a fault of the broker.
@@ -618,6 +632,22 @@ impl Shard {
         session != NO_SESSION
             && self.sessions.get(session as usize).is_some_and(|s| s.conn.is_some())
     }
+}
+
+/// The packet, or what of it the client accepts.
+fn fitting<'a>(packet: &Packet<'a>, conn: &Conn) -> Option<Packet<'a>> {
+    let mut packet = *packet;
+    if !fits(&packet, conn) {
+        drop_reason_string(&mut packet);
+    }
+    fits(&packet, conn).then_some(packet)
+}
+
+/// The bytes of [`fitting`].
+fn encoded(packet: &Packet<'_>, conn: &Conn) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fitting(packet, conn)?.encode(conn.version, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 fn fits(packet: &Packet<'_>, conn: &Conn) -> bool {

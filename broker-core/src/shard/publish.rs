@@ -4,6 +4,7 @@ use whimbrel_codec::{
     Ack, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version,
 };
 use whimbrel_protocol::AliasError;
+use whimbrel_store::Record;
 use whimbrel_topics::{GroupMember, GroupRoute, SessionRef, SubscriptionOptions};
 
 use super::{Shard, sys};
@@ -117,6 +118,15 @@ impl Shard {
             return self.refuse_publish(id, publish, reason, what);
         }
         let Some(from) = self.conns.get(id.0 as usize).map(|conn| conn.session) else { return };
+        if self.is_full() && publish.qos != QoS::AtMostOnce {
+            if self.is_v5(id) {
+                let what = "the store has no room";
+                return self.refuse_publish(id, publish, ReasonCode::QuotaExceeded, what);
+            }
+            // It cannot be told: its acknowledgement waits, and it is not read on.
+            self.pause(id);
+        }
+        let mark = self.records();
         if publish.qos == QoS::ExactlyOnce
             && let Some(packet_id) = publish.packet_id
             && !self.receive_once(id, from, packet_id)
@@ -124,16 +134,27 @@ impl Shard {
             return;
         }
         let mut p = Publication::new(topic, properties, publish.payload, publish.qos, expires);
+        if publish.qos != QoS::AtMostOnce {
+            p.reply_to = self.reply_to();
+        }
         let routed = self.publish(from, publish.retain, &mut p);
         if publish.qos == QoS::AtMostOnce {
             return;
+        }
+        if p.mails > 0 && publish.qos == QoS::ExactlyOnce {
+            // A repetition would go no further, since its identifier is known.
+            let key = self.sessions.get(from as usize).and_then(|session| session.durable_key());
+            if let Some(key) = key {
+                self.keep_routing(key, &p);
+                p.mails = 0;
+            }
         }
         let reason = match routed {
             Routed { refused: true, .. } if self.is_v5(id) => ReasonCode::QuotaExceeded,
             Routed { matched: false, .. } if self.is_v5(id) => ReasonCode::NoMatchingSubscribers,
             _ => ReasonCode::Success,
         };
-        self.acknowledge(id, from, publish, reason, Properties::NONE);
+        self.acknowledge(id, from, publish, reason, Properties::NONE, (mark, p.mails));
         if self.pressure {
             self.pause(id);
         }
@@ -148,7 +169,7 @@ impl Shard {
         let incoming = session.incoming.get_or_insert_default();
         if incoming.contains(packet_id) {
             // [MQTT-4.3.3-10]
-            self.reply(id, &Packet::PubRec(Ack::new(packet_id)));
+            self.reply_when_durable(id, &Packet::PubRec(Ack::new(packet_id)));
             return false;
         }
         // [MQTT-3.3.4-7]
@@ -157,10 +178,15 @@ impl Shard {
             self.disconnect(id, ReasonCode::ReceiveMaximumExceeded, what);
             return false;
         }
-        incoming.receive(packet_id)
+        let new = incoming.receive(packet_id);
+        if self.durable.on && self.sessions.get(from as usize).is_some_and(|s| s.durable) {
+            self.record_of(from, |key| Record::Received { key, packet_id });
+        }
+        new
     }
 
-    /// PUBACK or PUBREC `[MQTT-4.3.2-4]`, `[MQTT-4.3.3-8]`. An error ends a QoS 2 flow.
+    /// PUBACK or PUBREC `[MQTT-4.3.2-4]`, `[MQTT-4.3.3-8]`. An error ends a QoS 2 flow. `since`:
+    /// where the message's records began, and how many shards are to record it.
     fn acknowledge(
         &mut self,
         id: ConnId,
@@ -168,19 +194,25 @@ impl Shard {
         publish: &Publish<'_>,
         reason: ReasonCode,
         properties: Properties<'_>,
+        since: (u64, u32),
     ) {
+        let (mark, mails) = since;
         let Some(packet_id) = publish.packet_id else { return };
         let ack = Ack { packet_id, reason, properties };
         if publish.qos == QoS::AtLeastOnce {
-            return self.reply_ack(id, &Packet::PubAck(ack));
+            let packet = Packet::PubAck(ack);
+            return self.acknowledge_when_durable(id, &packet, mark, mails);
         }
         if reason.is_error()
             && let Some(session) = self.sessions.get_mut(from as usize)
             && let Some(incoming) = &mut session.incoming
         {
-            incoming.release(packet_id);
+            let released = incoming.release(packet_id);
+            if self.durable.on && released {
+                self.record_of(from, |key| Record::ReceivedReleased { key, packet_id });
+            }
         }
-        self.reply_ack(id, &Packet::PubRec(ack));
+        self.acknowledge_when_durable(id, &Packet::PubRec(ack), mark, mails);
     }
 
     /// A message that is not taken: told where the protocol can tell it, else dropped in silence
@@ -203,7 +235,8 @@ impl Shard {
             }
             return;
         }
-        self.acknowledge(id, from, publish, reason, properties);
+        let since = (self.records(), 0);
+        self.acknowledge(id, from, publish, reason, properties, since);
     }
 
     fn check_topic(&self, topic: &str) -> Result<(), (ReasonCode, &'static str)> {
@@ -233,6 +266,10 @@ impl Shard {
         let route = &entry.route;
         self.encoder.next_publication(route.local.len());
         let mut routed = Routed { matched: !route.is_empty(), refused: false };
+        if self.durable.on && p.qos != QoS::AtMostOnce && route.is_remote_durable() {
+            // Once for all shards.
+            self.store(p, None);
+        }
         let receivers = route.local.len() + usize::from(!route.remote.is_empty());
         keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
         for subscriber in &route.local {
@@ -255,19 +292,25 @@ impl Shard {
         routed
     }
 
-    fn mail_to_subscribers(&mut self, entry: &Resolved, retain: bool, p: &Publication<'_>) {
+    fn mail_to_subscribers(&mut self, entry: &Resolved, retain: bool, p: &mut Publication<'_>) {
+        // Where nobody keeps it, nobody has to tell.
+        let reply_to = p.reply_to;
+        if !entry.route.is_remote_durable() {
+            p.reply_to = None;
+        }
         if let Some((SessionRef { shard, session }, options)) = entry.route.only_remote() {
             let (hash, stamp) = (entry.hash, entry.stamp);
             if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
                 mail.push(To::Subscriber { session, options, hash, stamp }, retain, p);
             }
-            return;
-        }
-        for shard in entry.route.remote.iter() {
-            if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
-                mail.push(To::Subscribers, retain, p);
+        } else {
+            for shard in entry.route.remote.iter() {
+                if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
+                    mail.push(To::Subscribers, retain, p);
+                }
             }
         }
+        p.reply_to = reply_to;
     }
 
     /// A message from another shard.
@@ -303,7 +346,12 @@ impl Shard {
     }
 
     /// Gives the message to one member of the group. False if its queue had no room.
-    fn share(&mut self, group: &GroupRoute, retain: bool, p: &mut Publication<'_>) -> bool {
+    pub(super) fn share(
+        &mut self,
+        group: &GroupRoute,
+        retain: bool,
+        p: &mut Publication<'_>,
+    ) -> bool {
         match group.choose() {
             Some(member) => self.deliver_to_member(&member, group.key(), 0, retain, p),
             None => true,
@@ -347,6 +395,9 @@ impl Shard {
     ) -> bool {
         let SessionRef { shard, session } = member.who;
         if shard != self.id.0 {
+            if self.durable.on && p.qos != QoS::AtMostOnce && member.options.durable {
+                self.store(p, None);
+            }
             if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
                 mail.push(To::Member { session, group, hops }, retain, p);
             }

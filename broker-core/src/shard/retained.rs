@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
 
 use whimbrel_codec::QoS;
+use whimbrel_store::Record;
 use whimbrel_topics::{Cursor, Retained};
 
 use super::Shard;
@@ -91,32 +93,46 @@ impl Shard {
     pub(super) fn retain(&mut self, p: &mut Publication<'_>) {
         let shared = self.shared.clone();
         if p.payload.is_empty() {
-            let removed = {
+            let (removed, number) = {
                 let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
-                retained.remove(p.topic)
+                (retained.remove(p.topic), self.next_retained_number())
             };
-            drop(removed);
+            if self.is_stored_topic(p.topic) && removed.is_some() {
+                self.durable.record(&Record::Unretained { topic: p.topic, number });
+            }
             return;
         }
-        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        let message = self.keep(p);
         let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
         let full = retained.len() as u64 >= self.config.max_retained_messages;
         let may_stay = |there: &Message| !self.pressure || there.payload().len() >= p.payload.len();
         if (full || self.pressure) && !retained.get(p.topic).is_some_and(may_stay) {
             // What stands there is no longer the topic's last: better none than a wrong one.
             let replaced = retained.remove(p.topic);
+            let number = self.next_retained_number();
             drop(retained);
-            drop(replaced);
+            if self.is_stored_topic(p.topic) && replaced.is_some() {
+                self.durable.record(&Record::Unretained { topic: p.topic, number });
+            }
             self.count(Count::Dropped, 1);
             return;
         }
         let replaced = retained.insert(message);
+        let number = self.next_retained_number();
         if p.expires != Millis::NEVER {
             let expiry = Expiry { when: p.expires, topic: p.topic.into() };
             self.retained_expiry.push(expiry, &retained);
         }
         drop(retained);
         drop(replaced);
+        if self.is_stored_topic(p.topic) {
+            self.store(p, Some(number));
+        }
+    }
+
+    /// Called under the lock of the retained messages, so that numbers have their order.
+    fn next_retained_number(&self) -> u64 {
+        self.shared.retained_number.fetch_add(1, Relaxed) + 1
     }
 
     /// Goes on with the searches that an earlier tick broke off.

@@ -1,9 +1,10 @@
 //! SUBSCRIBE and UNSUBSCRIBE (sections 3.8 to 3.11).
 
 use whimbrel_codec::{
-    Codes, Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
+    Codes, Packet, Properties, Property, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
     Subscription as Wanted, UnsubAck, Unsubscribe,
 };
+use whimbrel_store::Record;
 use whimbrel_topics::{
     SessionRef, SubscriptionOptions, TopicError, parse_shared, validate_topic_filter,
 };
@@ -26,6 +27,7 @@ impl Shard {
             let what = "no local on a shared subscription";
             return self.disconnect(id, ReasonCode::ProtocolError, what);
         }
+        let mark = self.records();
         let mut codes = Vec::new();
         let mut failed = None;
         let mut scans = Vec::new();
@@ -46,7 +48,8 @@ impl Shard {
         let codes = Codes::new(&codes);
         let packet_id = subscribe.packet_id;
         // [MQTT-3.8.4-1] [MQTT-3.8.4-6]
-        self.reply(id, &Packet::SubAck(SubAck { packet_id, properties, codes }));
+        let suback = Packet::SubAck(SubAck { packet_id, properties, codes });
+        self.acknowledge_when_durable(id, &suback, mark, 0);
         if !scans.is_empty()
             && let Some(conn) = self.conn(id)
         {
@@ -79,6 +82,9 @@ impl Shard {
         if waiting + scans.len() > self.config.max_subscriptions as usize {
             return Err((ReasonCode::QuotaExceeded, "too many retained messages are still due"));
         }
+        if session.durable && self.durable.on && self.durable.store.is_full() {
+            return Err((ReasonCode::QuotaExceeded, "the store has no room"));
+        }
         if !existed && self.pressure {
             return Err((ReasonCode::QuotaExceeded, "the broker is short of memory"));
         }
@@ -87,7 +93,7 @@ impl Shard {
             no_local: wanted.no_local,
             retain_as_published: wanted.retain_as_published,
             id: subscription_id,
-            durable: false,
+            durable: session.durable && wanted.qos != QoS::AtMostOnce,
         };
         // [MQTT-3.8.4-3] A subscription that is there is replaced.
         routes.subscribe(filter, group, SessionRef { shard: self.id.0, session: slot }, options);
@@ -95,6 +101,17 @@ impl Shard {
             let shared = group.is_some();
             let filter = wanted.filter.into();
             session.subscriptions.add(Subscription { filter, shared }, hash);
+        }
+        if let Some(key) = session.durable_key() {
+            self.durable.record(&Record::Subscribed {
+                key,
+                filter: wanted.filter,
+                qos: wanted.qos,
+                no_local: wanted.no_local,
+                retain_as_published: wanted.retain_as_published,
+                id: subscription_id,
+                group: group.and_then(|group| routes.group_key(filter, group)),
+            });
         }
         let send = match wanted.retain_handling {
             // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
@@ -125,6 +142,7 @@ impl Shard {
 
     pub(super) fn unsubscribe(&mut self, id: ConnId, unsubscribe: &Unsubscribe<'_>) {
         let slot = self.conns.get(id.0 as usize).map_or(u32::MAX, |conn| conn.session);
+        let mark = self.records();
         let mut codes = Vec::new();
         for filter in unsubscribe.filters {
             let reason = match self.check_filter(filter) {
@@ -136,7 +154,8 @@ impl Shard {
         let codes = Codes::new(&codes);
         let (packet_id, properties) = (unsubscribe.packet_id, Properties::NONE);
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        self.reply(id, &Packet::UnsubAck(UnsubAck { packet_id, properties, codes }));
+        let unsuback = Packet::UnsubAck(UnsubAck { packet_id, properties, codes });
+        self.acknowledge_when_durable(id, &unsuback, mark, 0);
     }
 
     fn unsubscribe_one(
@@ -154,6 +173,9 @@ impl Shard {
             return ReasonCode::NoSubscriptionExisted;
         }
         routes.unsubscribe(plain, group, SessionRef { shard: self.id.0, session: slot });
+        if let Some(key) = session.durable_key() {
+            self.durable.record(&Record::Unsubscribed { key, filter });
+        }
         ReasonCode::Success
     }
 
@@ -183,7 +205,7 @@ impl Shard {
 }
 
 /// The share name, if any, and the topic filter behind it.
-fn split(filter: &str) -> Result<(Option<&str>, &str), TopicError> {
+pub(super) fn split(filter: &str) -> Result<(Option<&str>, &str), TopicError> {
     Ok(match parse_shared(filter)? {
         Some(shared) => (Some(shared.group), shared.filter),
         None => (None, filter),

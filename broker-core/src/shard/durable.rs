@@ -1,0 +1,575 @@
+//! What the store is told, and what waits until it is durable.
+//!
+//! The rules, each with the harm that it prevents:
+//!
+//! - PUBACK and PUBREC wait until every shard has recorded the message for its sessions: what was
+//!   acknowledged is delivered, whatever happens.
+//! - A delivery of QoS 2 and its PUBREL wait until the step before is recorded: otherwise a broker
+//!   that was stopped could use the packet identifier for another message, which the client would
+//!   take for a repetition, or repeat what the client has already finished.
+//! - A delivery of QoS 1 does not wait: at worst it comes once more.
+//! - PUBCOMP, SUBACK, UNSUBACK and the CONNACK of a durable session wait for what they say.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
+
+use whimbrel_codec::{Packet, PacketId, QoS};
+use whimbrel_store::{
+    Entry, Fetch, Fetched, MessageRecord, Position, Record, SessionKey, Store, Stored, Ticket,
+    WallMs, WillRecord,
+};
+use whimbrel_topics::HasTopic;
+
+use super::restate::Restating;
+use super::{Shard, sys};
+use crate::held::{Held, HeldQueue, Release};
+use crate::message::{Message, Publication, ReplyTo};
+use crate::session::{Delivery, NO_GROUP, Session, Will};
+use crate::stats::Count;
+use crate::{ConnId, Millis, Shared};
+
+/// A shard's side of its store.
+pub(super) struct Durable {
+    pub(super) store: Box<dyn Store>,
+    /// There is a store that keeps something.
+    pub(super) on: bool,
+    /// Acknowledgements wait for it.
+    waits: bool,
+    held: HeldQueue,
+    /// Records made so far.
+    records: u64,
+    /// Of the last batch.
+    last: Ticket,
+    /// Something was recorded since.
+    dirty: bool,
+    /// Kept messages of this batch, whose place is known when it is committed.
+    fresh: Vec<Message>,
+    /// Sessions that have spilled messages of this batch.
+    spilled: Vec<u32>,
+    /// Acknowledgements of other shards that wait for this batch.
+    replies: Vec<ReplyTo>,
+    /// The same for earlier batches.
+    replies_due: std::collections::VecDeque<(Ticket, Vec<ReplyTo>)>,
+    /// Sessions whose messages are being read back, by token.
+    loading: Vec<(u64, u32)>,
+    last_token: u64,
+    pub(super) restating: Option<Restating>,
+}
+
+impl Durable {
+    pub(super) fn new(store: Box<dyn Store>) -> Durable {
+        let on = store.is_durable();
+        Durable {
+            on,
+            waits: on && store.synced() != Ticket(u64::MAX),
+            store,
+            held: HeldQueue::default(),
+            records: 0,
+            last: Ticket(0),
+            dirty: false,
+            fresh: Vec::new(),
+            spilled: Vec::new(),
+            replies: Vec::new(),
+            replies_due: Default::default(),
+            loading: Vec::new(),
+            last_token: 0,
+            restating: None,
+        }
+    }
+
+    /// Everything that was recorded is durable, and nothing waits.
+    fn is_settled(&self) -> bool {
+        !self.dirty && self.held.is_empty() && self.last <= self.store.synced()
+    }
+
+    /// The batch is to be committed, though nothing was recorded through here.
+    pub(super) fn note_dirty(&mut self) {
+        self.records += 1;
+        self.dirty = true;
+    }
+
+    pub(super) fn record(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        self.dirty = true;
+        self.store.record(record);
+    }
+}
+
+impl Shared {
+    /// As a time that a restart does not change.
+    pub(crate) fn wall(&self, at: Millis) -> Option<WallMs> {
+        let origin = self.wall_origin_ms.load(Ordering::Relaxed);
+        (at != Millis::NEVER).then(|| WallMs(origin.saturating_add(at.0)))
+    }
+
+    /// The time here; 0 if it was before this broker was started.
+    pub(crate) fn from_wall(&self, at: WallMs) -> Millis {
+        Millis(at.0.saturating_sub(self.wall_origin_ms.load(Ordering::Relaxed)))
+    }
+}
+
+impl Shard {
+    // ---- inputs and outputs of the store
+
+    /// Looks at what the store has done: sends what waited for it, takes messages that were read
+    /// back. Called in every tick; the store tells the runtime when there is something.
+    pub fn handle_store(&mut self, now: Millis) {
+        if !self.durable.on {
+            return;
+        }
+        self.now = now;
+        let synced = self.durable.store.synced();
+        while let Some((ticket, _)) = self.durable.replies_due.front()
+            && *ticket <= synced
+            && let Some((_, replies)) = self.durable.replies_due.pop_front()
+        {
+            for reply in replies {
+                self.tell_recorded(reply);
+            }
+        }
+        self.release(synced);
+        while let Some(fetched) = self.durable.store.poll_fetched() {
+            self.loaded(fetched);
+        }
+    }
+
+    /// Bytes that the store has still to write, of all shards.
+    pub fn store_backlog_bytes(&self) -> usize {
+        self.durable.store.backlog_bytes()
+    }
+
+    /// Ends the batch of this tick.
+    pub(super) fn commit(&mut self) {
+        if !self.durable.on {
+            return;
+        }
+        self.restate();
+        if std::mem::take(&mut self.durable.dirty)
+            && let Some(committed) = self.durable.store.commit()
+        {
+            self.durable.last = committed.ticket;
+            self.settle(committed.base);
+        }
+        let last = self.durable.last;
+        self.durable.held.wait_for(last);
+        if !self.durable.replies.is_empty() {
+            let replies = std::mem::take(&mut self.durable.replies);
+            self.durable.replies_due.push_back((last, replies));
+        }
+    }
+
+    /// What was recorded in this batch has its place in the log.
+    fn settle(&mut self, base: Position) {
+        for message in self.durable.fresh.drain(..) {
+            message.set_position(message.position().settled(base));
+        }
+        self.mail.iter_mut().for_each(|mail| mail.settle(base));
+        self.durable.held.settle(base);
+        for slot in self.durable.spilled.drain(..) {
+            if let Some(session) = self.sessions.get_mut(slot as usize)
+                && let Some(spilled) = session.outbound.as_mut().and_then(|o| o.spilled.as_mut())
+            {
+                spilled.settle(base);
+            }
+        }
+    }
+
+    // ---- waiting
+
+    /// Whether something was recorded since `mark`, which an earlier call gave.
+    pub(super) fn records(&self) -> u64 {
+        self.durable.records
+    }
+
+    /// Whether acknowledgements wait for the disk at all.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        self.durable.waits
+    }
+
+    /// Holds something for a connection; `mails`: other shards that are to record its message.
+    fn hold(&mut self, id: ConnId, mails: u32, what: Release) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        conn.held += 1;
+        let (conn, serial) = (id, conn.serial);
+        let receipt = (mails > 0).then(|| self.durable.held.await_receipts(mails));
+        self.durable.held.push(Held { conn, serial, receipt, what });
+    }
+
+    fn release(&mut self, synced: Ticket) {
+        while let Some(Held { conn: id, serial, what, .. }) = self.durable.held.release(synced) {
+            if let Release::Routed(position) = what {
+                self.durable.record(&Record::Routed { position });
+                continue;
+            }
+            let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
+            if conn.serial != serial {
+                continue;
+            }
+            conn.held -= 1;
+            if conn.state != crate::conn::State::Connected {
+                continue;
+            }
+            match what {
+                Release::Ack(len, bytes) => {
+                    self.append(id, bytes.get(..usize::from(len)).unwrap_or_default());
+                }
+                Release::Packet(bytes) => self.append(id, &bytes),
+                Release::Deliver { packet_id, dup } => {
+                    let slot = conn.session;
+                    self.deliver_released(slot, packet_id, dup);
+                }
+                Release::Open => {
+                    conn.gated = false;
+                    self.mark_dirty(id);
+                }
+                Release::Routed(_) => {}
+            }
+        }
+    }
+
+    fn append(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        conn.output.buf(&mut self.pool).extend_from_slice(bytes);
+        conn.output.appended(bytes.len());
+        self.buffered += bytes.len();
+        self.mark_dirty(id);
+    }
+
+    /// What waited to be sent may have been finished in the meantime.
+    fn deliver_released(&mut self, slot: u32, packet_id: PacketId, dup: bool) {
+        if !self.send_in_flight(slot, packet_id, dup) {
+            self.pump(slot);
+        }
+    }
+
+    /// Sends an acknowledgement of a publication; it waits if the store was told something since
+    /// `mark`, if other shards are to record the message, or if an earlier one waits.
+    pub(super) fn acknowledge_when_durable(
+        &mut self,
+        id: ConnId,
+        packet: &Packet<'_>,
+        mark: u64,
+        mails: u32,
+    ) {
+        let Some(conn) = self.conns.get(id.0 as usize) else { return };
+        let waits = self.waits() && (self.durable.records != mark || mails > 0 || conn.held > 0);
+        if !waits {
+            return self.reply_ack(id, packet);
+        }
+        self.hold_packet(id, packet, mails);
+    }
+
+    /// Sends a packet that says something of a session's state: it waits until all is durable.
+    pub(super) fn reply_when_durable(&mut self, id: ConnId, packet: &Packet<'_>) {
+        let Some(conn) = self.conns.get(id.0 as usize) else { return };
+        let held = conn.held > 0;
+        let has_key = self.sessions.get(conn.session as usize).is_some_and(|s| s.key.is_some());
+        if !self.waits() || !(held || has_key && !self.durable.is_settled()) {
+            return self.reply_ack(id, packet);
+        }
+        self.hold_packet(id, packet, 0);
+    }
+
+    fn hold_packet(&mut self, id: ConnId, packet: &Packet<'_>, mails: u32) {
+        let Some(conn) = self.conns.get(id.0 as usize) else { return };
+        let (v5, plain) = (conn.version.is_v5(), super::ack::plain(packet));
+        let what = match plain {
+            Some((first, ack)) => {
+                let (len, bytes) = super::ack::bytes(first, ack, v5);
+                Release::Ack(len, bytes)
+            }
+            None => match super::encoded(packet, conn) {
+                Some(bytes) => Release::Packet(bytes.into()),
+                None => return,
+            },
+        };
+        self.hold(id, mails, what);
+    }
+
+    /// Sends a delivery that is in flight when it is durable, unless all is. False if there is
+    /// nothing to send.
+    pub(super) fn send_when_durable(&mut self, slot: u32, packet_id: PacketId, dup: bool) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else { return false };
+        match session.conn {
+            Some(id) if self.waits() && session.durable && !self.durable.is_settled() => {
+                self.hold(id, 0, Release::Deliver { packet_id, dup });
+                true
+            }
+            _ => self.send_in_flight(slot, packet_id, dup),
+        }
+    }
+
+    /// Nothing goes to this connection before what its CONNACK says is durable.
+    pub(super) fn gate(&mut self, id: ConnId) {
+        if self.waits()
+            && !self.durable.is_settled()
+            && let Some(conn) = self.conn(id)
+        {
+            conn.gated = true;
+            self.hold(id, 0, Release::Open);
+        }
+    }
+
+    // ---- between shards
+
+    /// To whom other shards reply that they have recorded a message whose acknowledgement is held
+    /// next.
+    pub(super) fn reply_to(&self) -> Option<ReplyTo> {
+        let (shard, number) = (self.id.0, self.durable.held.next_receipt());
+        self.waits().then_some(ReplyTo { shard, number })
+    }
+
+    /// This shard has recorded what it must of a message from another.
+    pub(super) fn reply_when_recorded(&mut self, p: &Publication<'_>) {
+        // One that was passed on is answered by who got it.
+        if let Some(reply) = p.reply_to.filter(|_| p.mails == 0) {
+            self.durable.replies.push(reply);
+        }
+    }
+
+    fn tell_recorded(&mut self, reply: ReplyTo) {
+        if reply.shard == self.id.0 {
+            self.durable.held.recorded(reply.number);
+        } else if let Some(mail) = self.mail.get_mut(usize::from(reply.shard)) {
+            mail.push_recorded(reply.number);
+        }
+    }
+
+    pub(super) fn handle_recorded(&mut self, numbers: &[u64]) {
+        numbers.iter().for_each(|number| self.durable.held.recorded(*number));
+        self.release(self.durable.store.synced());
+    }
+
+    /// A message is on its way to `mails` other shards, and nobody will send it again: should the
+    /// broker stop before they have it, the next start completes its way.
+    pub(super) fn keep_routing(&mut self, from: SessionKey, p: &Publication<'_>) {
+        let Some(stored) = self.stored(p).filter(|_| p.mails > 0) else { return };
+        self.durable.record(&Record::Routing { stored, from });
+        let receipt = Some(self.durable.held.await_receipts(p.mails));
+        let (conn, what) = (ConnId(u32::MAX), Release::Routed(stored.position));
+        self.durable.held.push(Held { conn, serial: 0, receipt, what });
+    }
+
+    // ---- messages
+
+    fn stored(&self, p: &Publication<'_>) -> Option<Stored> {
+        let own = p.stored.writer().is_none_or(|writer| writer == self.id.0);
+        (p.stored != Position(0) && own).then(|| Stored {
+            position: p.stored,
+            len: Stored::len_of(p.topic.len(), p.properties.len(), p.payload.len()),
+        })
+    }
+
+    /// Where the message is in the store, which it enters now if it is not there.
+    pub(super) fn store(&mut self, p: &mut Publication<'_>, retained: Option<u64>) -> Stored {
+        if let Some(stored) = self.stored(p) {
+            return stored;
+        }
+        let record = MessageRecord {
+            topic: p.topic,
+            properties: p.properties,
+            payload: p.payload,
+            qos: p.qos,
+            expires: self.shared.wall(p.expires),
+            retained,
+        };
+        let len = record.len();
+        let offset = self.durable.store.message(&record);
+        self.durable.records += 1;
+        self.durable.dirty = true;
+        p.stored = Position::here(self.id.0, offset);
+        if let Some(kept) = p.kept()
+            && kept.position() == Position(0)
+        {
+            kept.set_position(p.stored);
+            self.durable.fresh.push(kept.clone());
+        }
+        Stored { position: p.stored, len }
+    }
+
+    /// The message to keep; made once, however many keep it.
+    pub(super) fn keep(&mut self, p: &mut Publication<'_>) -> Message {
+        let new = p.kept().is_none();
+        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        if new && p.stored.writer() == Some(self.id.0) {
+            self.durable.fresh.push(message.clone());
+        }
+        message
+    }
+
+    pub(super) fn entry(
+        &self,
+        stored: Stored,
+        p: &Publication<'_>,
+        qos: QoS,
+        retain: bool,
+        ids: &[u32],
+        group: u32,
+    ) -> Entry {
+        let group = (group != NO_GROUP).then_some(group);
+        let expires = self.shared.wall(p.expires);
+        Entry { stored, qos, retain, dup: false, expires, group, ids: ids.to_vec() }
+    }
+
+    // ---- queues in the store
+
+    /// Whether another message for this session stays in the store only.
+    pub(super) fn spills(&self, slot: u32) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else { return false };
+        let Some(outbound) = &session.outbound else { return false };
+        self.pressure
+            || outbound.spilled.is_some()
+            || outbound.queued_bytes > self.config.max_queue_memory_bytes
+    }
+
+    pub(super) fn spill(&mut self, slot: u32, entry: Entry) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let spilled = session.outbound().spilled.get_or_insert_default();
+        if spilled.push(entry) {
+            self.durable.spilled.push(slot);
+        }
+    }
+
+    /// Has messages of the session read back, if few are left in memory.
+    pub(super) fn load(&mut self, slot: u32) {
+        const FEW: usize = 128;
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(outbound) = session.outbound.as_mut() else { return };
+        let Some(spilled) = outbound.spilled.as_mut() else { return };
+        if spilled.len() == 0 {
+            outbound.spilled = None;
+            return;
+        }
+        if session.conn.is_none() || outbound.queue.len() > FEW {
+            return;
+        }
+        let token = self.durable.last_token + 1;
+        let Some(wanted) = spilled.load(token) else { return };
+        self.durable.last_token = token;
+        self.durable.loading.push((token, slot));
+        self.durable.store.fetch(Fetch { token, wanted });
+    }
+
+    fn loaded(&mut self, fetched: Fetched) {
+        let loading = &mut self.durable.loading;
+        let Some(at) = loading.iter().position(|(token, _)| *token == fetched.token) else {
+            return;
+        };
+        let (token, slot) = loading.swap_remove(at);
+        for body in fetched.bodies {
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let Some(outbound) = session.outbound.as_mut() else { return };
+            let spilled = outbound.spilled.as_mut().filter(|spilled| spilled.token == token);
+            let Some(entry) = spilled.and_then(|spilled| spilled.loaded()) else { return };
+            let message = body.map(|body| self.restored_message(&body.record(), entry.stored));
+            let delivery = delivery(message, &entry);
+            if let Some(session) = self.sessions.get_mut(slot as usize) {
+                session.outbound().push(delivery);
+            }
+        }
+        self.pump(slot);
+        self.load(slot);
+    }
+
+    /// A message that was read from the store.
+    pub(super) fn restored_message(
+        &mut self,
+        record: &MessageRecord<'_>,
+        stored: Stored,
+    ) -> Message {
+        let expires = record.expires.map_or(Millis::NEVER, |at| self.shared.from_wall(at));
+        let MessageRecord { topic, properties, payload, qos, .. } = *record;
+        let mut p = Publication::new(topic, properties, payload, qos, expires);
+        p.stored = stored.position;
+        p.keep(&self.shared.account, &mut self.encoder.body)
+    }
+
+    // ---- sessions
+
+    /// The store has no room: what would have to be kept is refused until it has.
+    pub(super) fn is_full(&self) -> bool {
+        self.durable.on && self.durable.store.is_full()
+    }
+
+    /// A session that is to be in the store gets its number.
+    pub(super) fn record_session(&mut self, slot: u32, keeps_messages: bool) {
+        let key = self.durable.store.new_key();
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.key = NonZeroU64::new(key.0);
+            session.durable = keeps_messages;
+        }
+        if let Some(session) = self.sessions.get(slot as usize) {
+            record_state(&mut self.durable, &self.shared, session);
+        }
+    }
+
+    pub(super) fn record_connected(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        if let Some(key) = session.key() {
+            let will = session.will.as_deref().map(will_record);
+            let expiry_s = session.expiry_s;
+            self.durable.record(&Record::Connected { key, expiry_s, will });
+        }
+    }
+
+    /// Records something of a session that is in the store.
+    pub(super) fn record_of(
+        &mut self,
+        slot: u32,
+        record: impl FnOnce(SessionKey) -> Record<'static>,
+    ) {
+        if let Some(key) = self.sessions.get(slot as usize).and_then(Session::key) {
+            self.durable.record(&record(key));
+        }
+    }
+
+    /// Whether a message is retained in the store too: what the broker tells of itself is not.
+    pub(super) fn is_stored_topic(&self, topic: &str) -> bool {
+        self.durable.on && !sys::is_sys(topic)
+    }
+
+    /// A queue that lost messages in its middle is stated whole.
+    pub(super) fn record_again(&mut self, slot: u32) {
+        if self.sessions.get(slot as usize).is_some_and(|session| session.key.is_some()) {
+            self.restate_session(slot);
+        }
+    }
+
+    pub(super) fn count_lost(&self, n: u64) {
+        self.count(Count::Dropped, n);
+        self.shared.stats.sub(self.id.0, Count::Queued, n);
+    }
+}
+
+pub(super) fn delivery(message: Option<Message>, entry: &Entry) -> Delivery {
+    let group = entry.group.unwrap_or(NO_GROUP);
+    let mut delivery = Delivery::new(message, entry.qos, entry.retain, &entry.ids, group);
+    delivery.dup = entry.dup;
+    delivery
+}
+
+/// The record with which a session begins, without what follows it.
+pub(super) fn record_state(durable: &mut Durable, shared: &Shared, session: &Session) {
+    let Some(key) = session.key() else { return };
+    durable.record(&Record::Session {
+        key,
+        client_id: &session.client_id,
+        expiry_s: session.expiry_s,
+        detached: if session.conn.is_some() { None } else { shared.wall(session.detached) },
+        keeps_messages: session.durable,
+        will: session.will.as_deref().map(will_record),
+    });
+}
+
+fn will_record(will: &Will) -> WillRecord<'_> {
+    WillRecord {
+        topic: will.message.topic(),
+        properties: will.message.properties(),
+        payload: will.message.payload(),
+        qos: will.message.qos(),
+        retain: will.retain,
+        delay_s: will.delay_s,
+        expiry_s: will.expiry_s,
+    }
+}

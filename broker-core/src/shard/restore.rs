@@ -1,0 +1,209 @@
+//! What the store has kept becomes sessions and retained messages again, before anybody connects.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use whimbrel_codec::QoS;
+use whimbrel_protocol::InFlight;
+use whimbrel_store::{MessageBody, Record, SessionRecovered, Stored, Unrouted, WillRecovered};
+use whimbrel_topics::{SessionRef, SubscriptionOptions};
+
+use super::Shard;
+use super::durable::delivery;
+use super::subscribe::split;
+use crate::message::{Account, Publication};
+use crate::session::{Subscription, Will};
+use crate::spill::Spilled;
+use crate::stats::Count;
+use crate::{Millis, ShardId, Shared};
+
+/// Reads a message that the store has kept; none if it is damaged.
+pub type ReadMessage<'a> = dyn FnMut(Stored) -> Option<MessageBody> + 'a;
+
+impl Shared {
+    /// The shard in which the client's session is to be restored.
+    pub fn home_of(&self, client_id: &str) -> ShardId {
+        ShardId(self.home(client_id))
+    }
+
+    /// Numbers of retained messages go on behind this one.
+    pub fn restore_retained_number(&self, last: u64) {
+        self.retained_number.store(last, Ordering::Relaxed);
+    }
+
+    /// A message is its topic's retained one.
+    pub fn restore_retained(&self, stored: Stored, body: &MessageBody, scratch: &mut Vec<u8>) {
+        let record = body.record();
+        let expires = record.expires.map_or(Millis::NEVER, |at| self.from_wall(at));
+        let (topic, properties, payload) = (record.topic, record.properties, record.payload);
+        let mut p = Publication::new(topic, properties, payload, record.qos, expires);
+        p.stored = stored.position;
+        let account: &std::sync::Arc<Account> = &self.account;
+        let message = p.keep(account, scratch);
+        let mut retained = self.retained.write().unwrap_or_else(PoisonError::into_inner);
+        retained.insert(message);
+    }
+}
+
+impl Shard {
+    /// Makes a session of what the store has kept; gives where it is. `stopped`: the broker was
+    /// stopped in good order, so nothing was sent that is not recorded.
+    pub fn handle_restore(
+        &mut self,
+        now: Millis,
+        kept: SessionRecovered,
+        stopped: bool,
+        read: &mut ReadMessage<'_>,
+    ) -> SessionRef {
+        self.now = now;
+        let slot = self.insert_session(&kept.client_id);
+        let who = SessionRef { shard: self.id.0, session: slot };
+        let detached = kept.detached.map_or(now, |at| self.shared.from_wall(at)).min(now);
+        let will = kept.will.as_ref().map(|will| self.restored_will(will, detached));
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.key = std::num::NonZeroU64::new(kept.key.0);
+            session.durable = kept.keeps_messages;
+            session.expiry_s = kept.expiry_s;
+            session.detached = detached;
+            session.ends = match kept.expiry_s {
+                u32::MAX => Millis::NEVER,
+                expiry_s => detached.plus_s(expiry_s),
+            };
+            session.will = will;
+            for packet_id in &kept.received {
+                session.incoming.get_or_insert_default().receive(*packet_id);
+            }
+        }
+        let groups = self.restore_subscriptions(slot, &kept);
+        let group = |old: Option<u32>| {
+            let old = old?;
+            groups.iter().find(|(was, _)| *was == old).map(|(_, is)| *is)
+        };
+        for in_flight in &kept.in_flight {
+            let state = match &in_flight.entry {
+                None => InFlight::Released,
+                Some(entry) => {
+                    let body = read(entry.stored);
+                    let Some(body) = body else { continue };
+                    let message = self.restored_message(&body.record(), entry.stored);
+                    let mut entry = entry.clone();
+                    entry.group = group(entry.group);
+                    let delivery = delivery(Some(message), &entry);
+                    match entry.qos {
+                        QoS::ExactlyOnce => InFlight::PublishedOnce(delivery),
+                        _ => InFlight::Published(delivery),
+                    }
+                }
+            };
+            if let Some(session) = self.sessions.get_mut(slot as usize) {
+                session.outbound().in_flight.restore(in_flight.packet_id, state);
+            }
+        }
+        self.restore_queue(slot, kept, stopped, &group);
+        self.arm_session(slot);
+        who
+    }
+
+    fn restore_queue(
+        &mut self,
+        slot: u32,
+        kept: SessionRecovered,
+        stopped: bool,
+        group: &dyn Fn(Option<u32>) -> Option<u32>,
+    ) {
+        if kept.queue.is_empty() {
+            return;
+        }
+        self.count(Count::Queued, kept.queue.len() as u64);
+        let queue = if kept.subscriptions.iter().any(|s| s.group.is_some()) {
+            // Groups have other keys now.
+            let mut queue = whimbrel_store::EntryQueue::default();
+            for mut entry in kept.queue.iter() {
+                entry.group = group(entry.group);
+                queue.push(&entry);
+            }
+            queue
+        } else {
+            kept.queue
+        };
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.outbound().spilled = Some(Box::new(Spilled::restored(queue, !stopped)));
+        }
+    }
+
+    /// Gives the keys of shared-subscription groups, as they were and as they are.
+    fn restore_subscriptions(&mut self, slot: u32, kept: &SessionRecovered) -> Vec<(u32, u32)> {
+        let who = SessionRef { shard: self.id.0, session: slot };
+        let routes = &self.shared.routes;
+        let mut groups = Vec::new();
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return groups };
+        for subscription in &kept.subscriptions {
+            let Ok((group, plain)) = split(&subscription.filter) else { continue };
+            let options = SubscriptionOptions {
+                qos: subscription.qos as u8,
+                no_local: subscription.no_local,
+                retain_as_published: subscription.retain_as_published,
+                id: subscription.id,
+                durable: subscription.qos != QoS::AtMostOnce,
+            };
+            routes.subscribe(plain, group, who, options);
+            if let Some(name) = group {
+                routes.set_connected(plain, name, who, false);
+                groups.extend(subscription.group.zip(routes.group_key(plain, name)));
+            }
+            let shared = group.is_some();
+            let filter = subscription.filter.clone();
+            let subscription = Subscription { filter, shared };
+            session.subscriptions.add(subscription, |filter| routes.topic_hash(filter));
+        }
+        groups
+    }
+
+    fn restored_will(&mut self, will: &WillRecovered, detached: Millis) -> Box<Will> {
+        let (topic, properties) = (&*will.topic, &*will.properties);
+        let mut p = Publication::new(topic, properties, &will.payload, will.qos, Millis::NEVER);
+        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        let WillRecovered { retain, delay_s, expiry_s, .. } = *will;
+        Box::new(Will { message, retain, delay_s, expiry_s, due: detached.plus_s(delay_s) })
+    }
+
+    /// Completes the way of a message that was on its way to other shards when the broker was
+    /// stopped. Every shard is asked, after all sessions are restored; `reached` are those that have
+    /// it already.
+    pub fn handle_unrouted(
+        &mut self,
+        now: Millis,
+        unrouted: &Unrouted,
+        body: &MessageBody,
+        reached: &[SessionRef],
+    ) {
+        self.now = now;
+        let message = self.restored_message(&body.record(), unrouted.stored);
+        let mut p = message.publication();
+        let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
+        for subscriber in &entry.route.local {
+            let who = SessionRef { shard: self.id.0, session: subscriber.session };
+            let session = self.sessions.get(subscriber.session as usize);
+            let key = session.and_then(|session| session.durable_key());
+            let own = key == Some(unrouted.from);
+            if key.is_none() || reached.contains(&who) || !subscriber.receives(own) {
+                continue;
+            }
+            let qos = p.qos.min(QoS::from_u8(subscriber.qos()).unwrap_or_default());
+            let ids = entry.route.ids_of(subscriber);
+            if qos != QoS::AtMostOnce {
+                self.enqueue(who.session, qos, false, ids, crate::session::NO_GROUP, &mut p);
+            }
+        }
+        for group in &entry.route.groups {
+            let has_it = reached.iter().any(|who| group.member(*who).is_some());
+            if self.id.0 == 0 && !has_it {
+                self.share(group, false, &mut p);
+            }
+        }
+        self.cache.put(entry);
+        if self.id.0 + 1 == self.shared.shards() {
+            self.durable.record(&Record::Routed { position: unrouted.stored.position });
+        }
+    }
+}
