@@ -1,5 +1,6 @@
 //! An application message: kept in one allocation, or passing by.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -175,11 +176,28 @@ pub(crate) struct Publication<'a> {
 }
 
 /// An acknowledgement that waits in a shard until other shards have recorded its message.
+///
+/// The shard in the high 16 bits, the number of the acknowledgement, from 1 on, in the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReplyTo {
-    pub(crate) shard: u16,
-    /// Of the acknowledgement.
-    pub(crate) number: u64,
+pub(crate) struct ReplyTo(NonZeroU64);
+
+const NUMBER_BITS: u32 = 48;
+
+impl ReplyTo {
+    pub(crate) fn new(shard: u16, number: u64) -> ReplyTo {
+        let number = (number + 1) & ((1 << NUMBER_BITS) - 1);
+        ReplyTo(
+            NonZeroU64::new(u64::from(shard) << NUMBER_BITS | number).unwrap_or(NonZeroU64::MIN),
+        )
+    }
+
+    pub(crate) fn shard(self) -> u16 {
+        (self.0.get() >> NUMBER_BITS) as u16
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        (self.0.get() & ((1 << NUMBER_BITS) - 1)) - 1
+    }
 }
 
 impl<'a> Publication<'a> {

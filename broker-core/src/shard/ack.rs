@@ -103,10 +103,15 @@ impl Shard {
     pub(super) fn reply_ack(&mut self, id: ConnId, packet: &Packet<'_>) {
         let Some((first, ack)) = plain(packet) else { return self.reply(id, packet) };
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
-        let (len, bytes) = bytes(first, ack, conn.version.is_v5());
-        let n = usize::from(len);
         let buf = conn.output.buf(&mut self.pool);
-        buf.extend_from_slice(bytes.get(..n).unwrap_or_default());
+        let [high, low] = ack.packet_id.get().to_be_bytes();
+        let n = if ack.reason == ReasonCode::Success || !conn.version.is_v5() {
+            buf.extend_from_slice(&[first, 2, high, low]);
+            4
+        } else {
+            buf.extend_from_slice(&[first, 3, high, low, ack.reason as u8]);
+            5
+        };
         conn.output.appended(n);
         self.buffered += n;
         if !std::mem::replace(&mut conn.dirty, true) {

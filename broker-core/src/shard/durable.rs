@@ -243,8 +243,9 @@ impl Shard {
         }
     }
 
-    /// Sends an acknowledgement of a publication; it waits if the store was told something since
+    /// Sends an acknowledgement; it waits if the store was told something since
     /// `mark`, if other shards are to record the message, or if an earlier one waits.
+    #[inline]
     pub(super) fn acknowledge_when_durable(
         &mut self,
         id: ConnId,
@@ -252,20 +253,26 @@ impl Shard {
         mark: u64,
         mails: u32,
     ) {
+        if !self.waits() {
+            return self.reply_ack(id, packet);
+        }
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
-        let waits = self.waits() && (self.durable.records != mark || mails > 0 || conn.held > 0);
-        if !waits {
+        if self.durable.records == mark && mails == 0 && conn.held == 0 {
             return self.reply_ack(id, packet);
         }
         self.hold_packet(id, packet, mails);
     }
 
     /// Sends a packet that says something of a session's state: it waits until all is durable.
+    #[inline]
     pub(super) fn reply_when_durable(&mut self, id: ConnId, packet: &Packet<'_>) {
+        if !self.waits() {
+            return self.reply_ack(id, packet);
+        }
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
         let held = conn.held > 0;
         let has_key = self.sessions.get(conn.session as usize).is_some_and(|s| s.key.is_some());
-        if !self.waits() || !(held || has_key && !self.durable.is_settled()) {
+        if !held && !(has_key && !self.durable.is_settled()) {
             return self.reply_ack(id, packet);
         }
         self.hold_packet(id, packet, 0);
@@ -316,8 +323,8 @@ impl Shard {
     /// To whom other shards reply that they have recorded a message whose acknowledgement is held
     /// next.
     pub(super) fn reply_to(&self) -> Option<ReplyTo> {
-        let (shard, number) = (self.id.0, self.durable.held.next_receipt());
-        self.waits().then_some(ReplyTo { shard, number })
+        let number = self.durable.held.next_receipt();
+        self.waits().then(|| ReplyTo::new(self.id.0, number))
     }
 
     /// This shard has recorded what it must of a message from another.
@@ -329,10 +336,10 @@ impl Shard {
     }
 
     fn tell_recorded(&mut self, reply: ReplyTo) {
-        if reply.shard == self.id.0 {
-            self.durable.held.recorded(reply.number);
-        } else if let Some(mail) = self.mail.get_mut(usize::from(reply.shard)) {
-            mail.push_recorded(reply.number);
+        if reply.shard() == self.id.0 {
+            self.durable.held.recorded(reply.number());
+        } else if let Some(mail) = self.mail.get_mut(usize::from(reply.shard())) {
+            mail.push_recorded(reply.number());
         }
     }
 
