@@ -12,7 +12,7 @@ use whimbrel_codec::{
     Ack, Connect, Disconnect, Filters, Frame, Packet, PacketId, Property, Publish, QoS, ReasonCode,
     Subscribe, Subscription, Topics, Unsubscribe, Version,
 };
-use whimbrel_store::MemoryStore;
+use whimbrel_store::{MemoryStore, Store};
 
 /// A client's end of a network connection.
 pub type LinkId = usize;
@@ -96,12 +96,20 @@ pub fn id(n: u16) -> PacketId {
 
 impl Broker {
     pub fn new(shards: u16, config: Config) -> Broker {
+        Broker::with_stores(shards, config, |_| Box::new(MemoryStore))
+    }
+
+    pub fn with_stores(
+        shards: u16,
+        config: Config,
+        store: impl Fn(u16) -> Box<dyn Store>,
+    ) -> Broker {
         let shared = Shared::new(shards, 7);
         let config = Arc::new(config);
         let now = Millis(1_000_000);
         let shard = |at| {
-            let store = Box::new(MemoryStore);
-            Shard::new(ShardId(at), shared.clone(), config.clone(), store, at.into(), now)
+            let (shared, config) = (shared.clone(), config.clone());
+            Shard::new(ShardId(at), shared, config, store(at), at.into(), now)
         };
         let shards = (0..shards).map(shard).collect();
         let (links, events, by_conn) = (Vec::new(), Vec::new(), HashMap::new());
@@ -186,6 +194,7 @@ impl Broker {
         loop {
             let mut quiet = true;
             for at in 0..self.shards.len() {
+                self.shards[at].handle_store(self.now);
                 while let Some(action) = self.shards[at].poll_action(self.now) {
                     quiet = false;
                     self.act(at as u16, action);
