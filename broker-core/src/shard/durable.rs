@@ -253,9 +253,13 @@ impl Shard {
         mark: u64,
         mails: u32,
     ) {
-        if !self.waits() {
-            return self.reply_ack(id, packet);
+        match self.waits() {
+            true => self.acknowledge_later(id, packet, mark, mails),
+            false => self.reply_ack(id, packet),
         }
+    }
+
+    fn acknowledge_later(&mut self, id: ConnId, packet: &Packet<'_>, mark: u64, mails: u32) {
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
         if self.durable.records == mark && mails == 0 && conn.held == 0 {
             return self.reply_ack(id, packet);
@@ -495,6 +499,7 @@ impl Shard {
     // ---- sessions
 
     /// The store has no room: what would have to be kept is refused until it has.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.durable.on && self.durable.store.is_full()
     }

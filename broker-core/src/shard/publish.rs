@@ -118,13 +118,8 @@ impl Shard {
             return self.refuse_publish(id, publish, reason, what);
         }
         let Some(from) = self.conns.get(id.0 as usize).map(|conn| conn.session) else { return };
-        if self.is_full() && publish.qos != QoS::AtMostOnce {
-            if self.is_v5(id) {
-                let what = "the store has no room";
-                return self.refuse_publish(id, publish, ReasonCode::QuotaExceeded, what);
-            }
-            // It cannot be told: its acknowledgement waits, and it is not read on.
-            self.pause(id);
+        if self.is_full() && publish.qos != QoS::AtMostOnce && !self.holds_back(id, publish) {
+            return;
         }
         let mark = self.records();
         if publish.qos == QoS::ExactlyOnce
@@ -134,7 +129,7 @@ impl Shard {
             return;
         }
         let mut p = Publication::new(topic, properties, publish.payload, publish.qos, expires);
-        if publish.qos != QoS::AtMostOnce {
+        if self.durable.on && publish.qos != QoS::AtMostOnce {
             p.reply_to = self.reply_to();
         }
         let routed = self.publish(from, publish.retain, &mut p);
@@ -142,12 +137,7 @@ impl Shard {
             return;
         }
         if p.mails > 0 && publish.qos == QoS::ExactlyOnce {
-            // A repetition would go no further, since its identifier is known.
-            let key = self.sessions.get(from as usize).and_then(|session| session.durable_key());
-            if let Some(key) = key {
-                self.keep_routing(key, &p);
-                p.mails = 0;
-            }
+            self.complete_routing(from, &mut p);
         }
         let reason = match routed {
             Routed { refused: true, .. } if self.is_v5(id) => ReasonCode::QuotaExceeded,
@@ -157,6 +147,29 @@ impl Shard {
         self.acknowledge(id, from, publish, reason, Properties::NONE, (mark, p.mails));
         if self.pressure {
             self.pause(id);
+        }
+    }
+
+    /// The store has no room. False if the message is refused; one that cannot be is held back: its
+    /// acknowledgement waits, and its client is not read on.
+    #[cold]
+    fn holds_back(&mut self, id: ConnId, publish: &Publish<'_>) -> bool {
+        if self.is_v5(id) {
+            let what = "the store has no room";
+            self.refuse_publish(id, publish, ReasonCode::QuotaExceeded, what);
+            return false;
+        }
+        self.pause(id);
+        true
+    }
+
+    /// A repetition of a QoS 2 message would go no further, since its identifier is known: what is
+    /// on its way to other shards must get there.
+    fn complete_routing(&mut self, from: u32, p: &mut Publication<'_>) {
+        let key = self.sessions.get(from as usize).and_then(|session| session.durable_key());
+        if let Some(key) = key {
+            self.keep_routing(key, p);
+            p.mails = 0;
         }
     }
 
