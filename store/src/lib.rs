@@ -18,16 +18,16 @@
 //! simulator's, which crashes, fills up and forgets what was not synced.
 
 mod entry;
+mod fields;
 mod memory;
+mod message;
 mod record;
 mod recovered;
 
 pub use entry::{Entry, EntryQueue};
 pub use memory::MemoryStore;
-pub use record::{
-    MESSAGE_HEADER_BYTES, MessageBody, MessageRecord, Record, RecordError, Records, Stored,
-    WillRecord,
-};
+pub use message::{MESSAGE_HEADER_BYTES, MessageBody, MessageRecord, Stored};
+pub use record::{Record, RecordError, Records, WillRecord};
 pub use recovered::{
     InFlightRecovered, Recovered, SessionRecovered, SubscriptionRecovered, Unrouted, WillRecovered,
 };
