@@ -3,6 +3,7 @@
 use whimbrel_codec::QoS;
 
 use crate::fields::{QOS_BITS, Reader};
+use crate::layout::u32_at;
 use crate::{Position, WallMs};
 
 /// Bytes of a message record before topic, properties and payload.
@@ -76,7 +77,8 @@ const EXPIRES: u8 = 1 << 2;
 const IS_RETAINED: u8 = 1 << 3;
 
 impl MessageRecord<'_> {
-    /// Bytes of its record.
+    /// Bytes of its record, which is never empty.
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u32 {
         Stored::len_of(self.topic.len(), self.properties.len(), self.payload.len())
     }
@@ -116,6 +118,16 @@ impl MessageRecord<'_> {
 
     /// Reads the record at the start of `bytes` and verifies its checksum; gives its length too.
     pub fn decode(bytes: &[u8]) -> Result<(MessageRecord<'_>, usize), &'static str> {
+        let (record, total) = MessageRecord::parse(bytes)?;
+        let crc = u32_at(bytes, MESSAGE_HEADER_BYTES - 4);
+        if checksum(bytes.get(..total).unwrap_or_default()) != crc {
+            return Err("the message's checksum is wrong");
+        }
+        Ok((record, total))
+    }
+
+    /// Reads the record at the start of `bytes`, which are known to be what was written.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(MessageRecord<'_>, usize), &'static str> {
         const SHORT: &str = "the message is cut short";
         let (header, rest) = bytes.split_at_checked(MESSAGE_HEADER_BYTES).ok_or(SHORT)?;
         let mut reader = Reader::new(header);
@@ -126,11 +138,9 @@ impl MessageRecord<'_> {
             let payload = u32::from_le_bytes(reader.array()?);
             let expires = u64::from_le_bytes(reader.array()?);
             let retained = u64::from_le_bytes(reader.array()?);
-            let crc = u32::from_le_bytes(reader.array()?);
-            Some((tag, flags, topic, properties, payload, expires, retained, crc))
+            Some((tag, flags, topic, properties, payload, expires, retained))
         })();
-        let (tag, flags, topic, properties, payload, expires, retained, crc) =
-            fields.ok_or(SHORT)?;
+        let (tag, flags, topic, properties, payload, expires, retained) = fields.ok_or(SHORT)?;
         if tag != MESSAGE {
             return Err("there is no message");
         }
@@ -138,9 +148,6 @@ impl MessageRecord<'_> {
         let len = topic.checked_add(properties).and_then(|n| n.checked_add(payload as usize));
         let body = len.and_then(|len| rest.get(..len)).ok_or(SHORT)?;
         let total = MESSAGE_HEADER_BYTES + body.len();
-        if checksum(bytes.get(..total).unwrap_or_default()) != crc {
-            return Err("the message's checksum is wrong");
-        }
         let (topic, rest) = body.split_at(topic);
         let (properties, payload) = rest.split_at(properties);
         let record = MessageRecord {
@@ -179,6 +186,11 @@ impl MessageBody {
         }
     }
 
+    /// The record's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The message.
     pub fn record(&self) -> MessageRecord<'_> {
         // It was verified when it was made; nothing stands for "nothing" here.
@@ -190,6 +202,6 @@ impl MessageBody {
             expires: None,
             retained: None,
         };
-        MessageRecord::decode(&self.0).map_or(NOTHING, |(record, _)| record)
+        MessageRecord::parse(&self.0).map_or(NOTHING, |(record, _)| record)
     }
 }

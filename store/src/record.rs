@@ -214,16 +214,16 @@ pub struct RecordError {
     pub what: &'static str,
 }
 
-const SESSION: u8 = 2;
+pub(crate) const SESSION: u8 = 2;
 const ENDED: u8 = 3;
 const CONNECTED: u8 = 4;
 const DETACHED: u8 = 5;
 const WILL_GONE: u8 = 6;
 const SUBSCRIBED: u8 = 7;
 const UNSUBSCRIBED: u8 = 8;
-const QUEUED: u8 = 9;
-const QUEUED_MANY: u8 = 10;
-const DELIVERED: u8 = 11;
+pub(crate) const QUEUED: u8 = 9;
+pub(crate) const QUEUED_MANY: u8 = 10;
+pub(crate) const DELIVERED: u8 = 11;
 const SENT: u8 = 12;
 const DROPPED: u8 = 13;
 const ACKNOWLEDGED: u8 = 14;
@@ -231,12 +231,12 @@ const RELEASED: u8 = 15;
 const RECEIVED: u8 = 16;
 const RECEIVED_RELEASED: u8 = 17;
 const RETAINED: u8 = 18;
-const UNRETAINED: u8 = 19;
-const ROUTING: u8 = 20;
-const ROUTED: u8 = 21;
-const PASS_BEGAN: u8 = 22;
-const PASS_ENDED: u8 = 23;
-const STOPPED: u8 = 24;
+pub(crate) const UNRETAINED: u8 = 19;
+pub(crate) const ROUTING: u8 = 20;
+pub(crate) const ROUTED: u8 = 21;
+pub(crate) const PASS_BEGAN: u8 = 22;
+pub(crate) const PASS_ENDED: u8 = 23;
+pub(crate) const STOPPED: u8 = 24;
 
 /// In the tag of a record with an entry or a stored message: the position counts from the batch's
 /// base.
@@ -479,13 +479,16 @@ impl<'a> Records<'a> {
         Records { base, bytes, at: 0 }
     }
 
-    fn next_record(&mut self) -> Result<(Position, Record<'a>), &'static str> {
+    /// The next record, not yet looked into.
+    fn next_raw(&mut self) -> Result<RawRecord<'a>, &'static str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let position = Position(self.base.0 + self.at as u64);
+        let base = self.base;
         if rest.first() == Some(&MESSAGE) {
-            let (message, len) = MessageRecord::decode(rest)?;
+            let (_, len) = MessageRecord::parse(rest)?;
             self.at += len;
-            return Ok((position, Record::Message(message)));
+            let body = rest.get(..len).unwrap_or_default();
+            return Ok(RawRecord { position, tag: MESSAGE, base, body });
         }
         let mut reader = Reader::new(rest);
         let parsed = (|| {
@@ -494,13 +497,54 @@ impl<'a> Records<'a> {
             Some((tag, reader.take(len)?))
         })();
         let (tag, body) = parsed.ok_or("the record is cut short")?;
-        let mut fields = Reader::new(body);
-        let record = Record::decode(tag, self.base, &mut fields).ok_or("this is no record")?;
+        self.at += rest.len() - reader.rest().len();
+        Ok(RawRecord { position, tag, base, body })
+    }
+}
+
+/// A record that was not yet looked into.
+pub(crate) struct RawRecord<'a> {
+    pub position: Position,
+    pub tag: u8,
+    base: Position,
+    /// Its fields; of a message, all of it.
+    body: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// Its fields. A message's checksum is not looked at: its frame's says the same.
+    pub(crate) fn record(&self) -> Result<Record<'a>, &'static str> {
+        if self.tag == MESSAGE {
+            return Ok(Record::Message(MessageRecord::parse(self.body)?.0));
+        }
+        let mut fields = Reader::new(self.body);
+        let record = Record::decode(self.tag, self.base, &mut fields).ok_or("this is no record")?;
         if !fields.rest().is_empty() {
             return Err("the record is longer than it should be");
         }
-        self.at += rest.len() - reader.rest().len();
-        Ok((position, record))
+        Ok(record)
+    }
+
+    /// The tag without the sign that positions count from the batch.
+    pub(crate) fn kind(&self) -> u8 {
+        if self.tag == MESSAGE { MESSAGE } else { self.tag & !IN_BATCH }
+    }
+}
+
+/// The records of a batch, in order, not yet looked into.
+pub(crate) struct RawRecords<'a>(Records<'a>);
+
+impl<'a> RawRecords<'a> {
+    pub(crate) fn new(base: u64, bytes: &'a [u8]) -> RawRecords<'a> {
+        RawRecords(Records::new(Position(base), bytes))
+    }
+}
+
+impl<'a> Iterator for RawRecords<'a> {
+    type Item = Result<RawRecord<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step(Ok)
     }
 }
 
@@ -508,11 +552,20 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<(Position, Record<'a>), RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.step(|raw| Ok((raw.position, raw.record()?)))
+    }
+}
+
+impl<'a> Records<'a> {
+    fn step<T>(
+        &mut self,
+        look: impl FnOnce(RawRecord<'a>) -> Result<T, &'static str>,
+    ) -> Option<Result<T, RecordError>> {
         if self.at >= self.bytes.len() {
             return None;
         }
         let offset = self.at;
-        let next = self.next_record();
+        let next = self.next_raw().and_then(look);
         if next.is_err() {
             self.at = self.bytes.len();
         }
