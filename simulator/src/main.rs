@@ -40,6 +40,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A panic is told as a violation; where it came from only if somebody wants to know.
+    if !wishes.verbose {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     match wishes.seed {
         Some(seed) => one(&wishes, seed),
         None => many(&wishes),

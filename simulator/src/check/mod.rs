@@ -13,7 +13,8 @@
 //!    (`wills.rs`);
 //! 6. the retained message is the last acknowledged write, or a later one (`retained.rs`);
 //! 7. limits hold, packet identifiers in flight are unique, and memory is given back
-//!    (`delivery.rs`, and `world/quiet.rs` for what the broker itself counts).
+//!    (`delivery.rs`, and `world/quiet.rs` for what the broker itself counts);
+//! 8. nothing panics (`world/mod.rs`).
 //!
 //! Time is the order of calls: *event* numbers. Nothing is assumed that a client could not know,
 //! but for when the broker saw a connection end, and which batch was durable by then.

@@ -74,7 +74,12 @@ pub struct World {
 /// Runs a seed to its end, or to the first violation.
 pub fn run(options: Options) -> Outcome {
     let mut world = World::new(options);
-    world.run();
+    let run = std::panic::AssertUnwindSafe(|| world.run());
+    if let Err(panic) = std::panic::catch_unwind(run) {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        world.check.fail(8, format!("panic: {what}"));
+    }
     let World { options, plan, check, trace, operations, restarts, machine, .. } = world;
     Outcome {
         options,
