@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use whimbrel_codec::QoS;
 
-use crate::record::{Reader, put_varint};
+use crate::fields::{Reader, put_varint};
 use crate::{Position, Stored, WallMs};
 
 /// A message that waits for a session, or is in flight to it.

@@ -7,7 +7,7 @@
 //!
 //! - [`MemoryStore`] keeps nothing: with it shards make no records at all.
 //! - [`Journal`] is a shard's end of a [`Log`], which all shards of a broker share. `format.md`
-//!   describes its files. [`open`] reads them and gives what was there.
+//!   describes its files. [`Log::open`] reads them and gives what was there.
 //!
 //! The log does no more than bytes in files; **the broker itself is the index** of what is alive.
 //! Now and then shards are asked to state again all that they hold ([`Store::restating`]); what
@@ -17,20 +17,45 @@
 //! Files are reached through [`Disk`], so the same code runs on a real directory and on the
 //! simulator's, which crashes, fills up and forgets what was not synced.
 
+mod collect;
+mod disk;
 mod entry;
+mod error;
+mod event;
+mod fields;
+mod journal;
+mod layout;
+mod log;
 mod memory;
+mod message;
+mod pack;
+mod pass;
+mod passes;
+mod reads;
 mod record;
 mod recovered;
+mod recovery;
+mod replay;
+mod scan;
+mod segments;
+pub mod sim_disk;
+mod survey;
+mod threads;
+mod write;
 
+pub use disk::{Directory, Disk, DiskFile};
 pub use entry::{Entry, EntryQueue};
+pub use error::{OpenError, ReadError};
+pub use event::Event;
+pub use journal::Journal;
+pub use log::{Durability, Log, Options, Work};
 pub use memory::MemoryStore;
-pub use record::{
-    MESSAGE_HEADER_BYTES, MessageBody, MessageRecord, Record, RecordError, Records, Stored,
-    WillRecord,
-};
+pub use message::{MESSAGE_HEADER_BYTES, MessageBody, MessageRecord, Stored};
+pub use record::{Record, RecordError, Records, WillRecord};
 pub use recovered::{
     InFlightRecovered, Recovered, SessionRecovered, SubscriptionRecovered, Unrouted, WillRecovered,
 };
+pub use threads::Threads;
 
 /// A place in the log: bytes since the store was made. Never 0; 0 stands for "not stored".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +114,8 @@ pub trait Store: Send {
     /// Appends a record to the batch.
     fn record(&mut self, record: &Record<'_>);
 
-    /// Ends the batch. None if there is nothing in it.
+    /// Ends the batch. None if there is nothing in it. To be called at the end of each tick, also
+    /// of one that made no records: so the log knows that what came from other shards is noted.
     fn commit(&mut self) -> Option<Committed>;
 
     /// Everything before this is durable, or as durable as was asked for.

@@ -2,71 +2,9 @@
 
 use whimbrel_codec::{PacketId, QoS};
 
-use crate::{Entry, EntryQueue, Position, SessionKey, WallMs};
-
-/// Bytes of a message record before topic, properties and payload.
-pub const MESSAGE_HEADER_BYTES: usize = 32;
-
-/// Where a message's body is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stored {
-    /// Of its record.
-    pub position: Position,
-    /// Of its record, in bytes.
-    pub len: u32,
-}
-
-const HERE: u64 = 1 << 63;
-const OFFSET_BITS: u32 = 40;
-
-impl Position {
-    /// In the batch that `writer` is just filling, this far from its base.
-    pub const fn here(writer: u16, offset: u32) -> Position {
-        Position(HERE | (writer as u64) << OFFSET_BITS | offset as u64)
-    }
-
-    /// Whose batch it is in, if that has not been committed.
-    pub const fn writer(self) -> Option<u16> {
-        if self.0 & HERE == 0 { None } else { Some(((self.0 & !HERE) >> OFFSET_BITS) as u16) }
-    }
-
-    /// The place in the log, now that the batch begins at `base`.
-    pub const fn settled(self, base: Position) -> Position {
-        match self.writer() {
-            Some(_) => Position(base.0 + self.offset()),
-            None => self,
-        }
-    }
-
-    const fn offset(self) -> u64 {
-        self.0 & ((1 << OFFSET_BITS) - 1)
-    }
-}
-
-impl Stored {
-    /// Length of the record of a message with such parts.
-    pub const fn len_of(topic: usize, properties: usize, payload: usize) -> u32 {
-        // A packet has at most 256 MiB.
-        (MESSAGE_HEADER_BYTES + topic + properties + payload) as u32
-    }
-}
-
-/// A message's body and what belongs to it wherever it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MessageRecord<'a> {
-    /// Topic name.
-    pub topic: &'a str,
-    /// Properties to forward, as on the wire.
-    pub properties: &'a [u8],
-    /// The application's bytes.
-    pub payload: &'a [u8],
-    /// As published.
-    pub qos: QoS,
-    /// When it is no longer to be delivered.
-    pub expires: Option<WallMs>,
-    /// It is its topic's retained message from now on; the number tells which of two is later.
-    pub retained: Option<u64>,
-}
+use crate::fields::{QOS_BITS, Reader, encode_entry, put_stored, put_text, put_varint, put_will};
+use crate::message::{MESSAGE, MessageRecord};
+use crate::{Entry, EntryQueue, Position, SessionKey, Stored, WallMs};
 
 /// A will message as its session's record holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,17 +214,16 @@ pub struct RecordError {
     pub what: &'static str,
 }
 
-const MESSAGE: u8 = 1;
-const SESSION: u8 = 2;
+pub(crate) const SESSION: u8 = 2;
 const ENDED: u8 = 3;
 const CONNECTED: u8 = 4;
 const DETACHED: u8 = 5;
 const WILL_GONE: u8 = 6;
 const SUBSCRIBED: u8 = 7;
 const UNSUBSCRIBED: u8 = 8;
-const QUEUED: u8 = 9;
-const QUEUED_MANY: u8 = 10;
-const DELIVERED: u8 = 11;
+pub(crate) const QUEUED: u8 = 9;
+pub(crate) const QUEUED_MANY: u8 = 10;
+pub(crate) const DELIVERED: u8 = 11;
 const SENT: u8 = 12;
 const DROPPED: u8 = 13;
 const ACKNOWLEDGED: u8 = 14;
@@ -294,139 +231,16 @@ const RELEASED: u8 = 15;
 const RECEIVED: u8 = 16;
 const RECEIVED_RELEASED: u8 = 17;
 const RETAINED: u8 = 18;
-const UNRETAINED: u8 = 19;
-const ROUTING: u8 = 20;
-const ROUTED: u8 = 21;
-const PASS_BEGAN: u8 = 22;
-const PASS_ENDED: u8 = 23;
-const STOPPED: u8 = 24;
+pub(crate) const UNRETAINED: u8 = 19;
+pub(crate) const ROUTING: u8 = 20;
+pub(crate) const ROUTED: u8 = 21;
+pub(crate) const PASS_BEGAN: u8 = 22;
+pub(crate) const PASS_ENDED: u8 = 23;
+pub(crate) const STOPPED: u8 = 24;
 
 /// In the tag of a record with an entry or a stored message: the position counts from the batch's
 /// base.
 const IN_BATCH: u8 = 0x80;
-
-const QOS_BITS: u8 = 0b11;
-const EXPIRES: u8 = 1 << 2;
-const IS_RETAINED: u8 = 1 << 3;
-
-impl MessageRecord<'_> {
-    /// Bytes of its record.
-    pub fn len(&self) -> u32 {
-        Stored::len_of(self.topic.len(), self.properties.len(), self.payload.len())
-    }
-
-    /// Appends its record.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        let mut flags = self.qos as u8;
-        flags |= if self.expires.is_some() { EXPIRES } else { 0 };
-        flags |= if self.retained.is_some() { IS_RETAINED } else { 0 };
-        let mut header = [0; MESSAGE_HEADER_BYTES];
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            if let Some(place) = header.get_mut(at..at + bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
-            at += bytes.len();
-        };
-        put(&[MESSAGE, flags]);
-        put(&(self.topic.len() as u16).to_le_bytes());
-        put(&(self.properties.len() as u32).to_le_bytes());
-        put(&(self.payload.len() as u32).to_le_bytes());
-        put(&self.expires.map_or(0, |at| at.0).to_le_bytes());
-        put(&self.retained.unwrap_or(0).to_le_bytes());
-        out.reserve(self.len() as usize);
-        out.extend_from_slice(&header);
-        out.extend_from_slice(self.topic.as_bytes());
-        out.extend_from_slice(self.properties);
-        out.extend_from_slice(self.payload);
-        let crc = checksum(out.get(start..).unwrap_or_default());
-        if let Some(place) =
-            out.get_mut(start + MESSAGE_HEADER_BYTES - 4..start + MESSAGE_HEADER_BYTES)
-        {
-            place.copy_from_slice(&crc.to_le_bytes());
-        }
-    }
-
-    /// Reads the record at the start of `bytes` and verifies its checksum; gives its length too.
-    pub fn decode(bytes: &[u8]) -> Result<(MessageRecord<'_>, usize), &'static str> {
-        const SHORT: &str = "the message is cut short";
-        let (header, rest) = bytes.split_at_checked(MESSAGE_HEADER_BYTES).ok_or(SHORT)?;
-        let mut reader = Reader::new(header);
-        let fields = (|| {
-            let (tag, flags) = (reader.byte()?, reader.byte()?);
-            let topic = u16::from_le_bytes(reader.array()?);
-            let properties = u32::from_le_bytes(reader.array()?);
-            let payload = u32::from_le_bytes(reader.array()?);
-            let expires = u64::from_le_bytes(reader.array()?);
-            let retained = u64::from_le_bytes(reader.array()?);
-            let crc = u32::from_le_bytes(reader.array()?);
-            Some((tag, flags, topic, properties, payload, expires, retained, crc))
-        })();
-        let (tag, flags, topic, properties, payload, expires, retained, crc) =
-            fields.ok_or(SHORT)?;
-        if tag != MESSAGE {
-            return Err("there is no message");
-        }
-        let (topic, properties) = (usize::from(topic), properties as usize);
-        let len = topic.checked_add(properties).and_then(|n| n.checked_add(payload as usize));
-        let body = len.and_then(|len| rest.get(..len)).ok_or(SHORT)?;
-        let total = MESSAGE_HEADER_BYTES + body.len();
-        if checksum(bytes.get(..total).unwrap_or_default()) != crc {
-            return Err("the message's checksum is wrong");
-        }
-        let (topic, rest) = body.split_at(topic);
-        let (properties, payload) = rest.split_at(properties);
-        let record = MessageRecord {
-            topic: std::str::from_utf8(topic).map_err(|_| "the topic is not UTF-8")?,
-            properties,
-            payload,
-            qos: QoS::from_u8(flags & QOS_BITS).ok_or("there is no such QoS")?,
-            expires: (flags & EXPIRES != 0).then_some(WallMs(expires)),
-            retained: (flags & IS_RETAINED != 0).then_some(retained),
-        };
-        Ok((record, total))
-    }
-}
-
-/// CRC-32 of a message record, as if its own place were zero.
-fn checksum(record: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(record.get(..MESSAGE_HEADER_BYTES - 4).unwrap_or_default());
-    hasher.update(record.get(MESSAGE_HEADER_BYTES..).unwrap_or_default());
-    hasher.finalize()
-}
-
-/// A message's record, read back and verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageBody(Box<[u8]>);
-
-impl MessageBody {
-    /// Verifies that `bytes` are a message's record.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn new(bytes: Box<[u8]>) -> Result<MessageBody, &'static str> {
-        match MessageRecord::decode(&bytes)? {
-            (_, len) if len == bytes.len() => Ok(MessageBody(bytes)),
-            _ => Err("the message has another length"),
-        }
-    }
-
-    /// The message.
-    pub fn record(&self) -> MessageRecord<'_> {
-        // It was verified when it was made; nothing stands for "nothing" here.
-        const NOTHING: MessageRecord<'_> = MessageRecord {
-            topic: "",
-            properties: &[],
-            payload: &[],
-            qos: QoS::AtMostOnce,
-            expires: None,
-            retained: None,
-        };
-        MessageRecord::decode(&self.0).map_or(NOTHING, |(record, _)| record)
-    }
-}
 
 impl<'a> Record<'a> {
     /// Appends the record. A position in this batch stays one; see [`Position::here`].
@@ -665,13 +479,16 @@ impl<'a> Records<'a> {
         Records { base, bytes, at: 0 }
     }
 
-    fn next_record(&mut self) -> Result<(Position, Record<'a>), &'static str> {
+    /// The next record, not yet looked into.
+    fn next_raw(&mut self) -> Result<RawRecord<'a>, &'static str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let position = Position(self.base.0 + self.at as u64);
+        let base = self.base;
         if rest.first() == Some(&MESSAGE) {
-            let (message, len) = MessageRecord::decode(rest)?;
+            let (_, len) = MessageRecord::parse(rest)?;
             self.at += len;
-            return Ok((position, Record::Message(message)));
+            let body = rest.get(..len).unwrap_or_default();
+            return Ok(RawRecord { position, tag: MESSAGE, base, body });
         }
         let mut reader = Reader::new(rest);
         let parsed = (|| {
@@ -680,13 +497,54 @@ impl<'a> Records<'a> {
             Some((tag, reader.take(len)?))
         })();
         let (tag, body) = parsed.ok_or("the record is cut short")?;
-        let mut fields = Reader::new(body);
-        let record = Record::decode(tag, self.base, &mut fields).ok_or("this is no record")?;
+        self.at += rest.len() - reader.rest().len();
+        Ok(RawRecord { position, tag, base, body })
+    }
+}
+
+/// A record that was not yet looked into.
+pub(crate) struct RawRecord<'a> {
+    pub position: Position,
+    pub tag: u8,
+    base: Position,
+    /// Its fields; of a message, all of it.
+    body: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// Its fields. A message's checksum is not looked at: its frame's says the same.
+    pub(crate) fn record(&self) -> Result<Record<'a>, &'static str> {
+        if self.tag == MESSAGE {
+            return Ok(Record::Message(MessageRecord::parse(self.body)?.0));
+        }
+        let mut fields = Reader::new(self.body);
+        let record = Record::decode(self.tag, self.base, &mut fields).ok_or("this is no record")?;
         if !fields.rest().is_empty() {
             return Err("the record is longer than it should be");
         }
-        self.at += rest.len() - reader.rest().len();
-        Ok((position, record))
+        Ok(record)
+    }
+
+    /// The tag without the sign that positions count from the batch.
+    pub(crate) fn kind(&self) -> u8 {
+        if self.tag == MESSAGE { MESSAGE } else { self.tag & !IN_BATCH }
+    }
+}
+
+/// The records of a batch, in order, not yet looked into.
+pub(crate) struct RawRecords<'a>(Records<'a>);
+
+impl<'a> RawRecords<'a> {
+    pub(crate) fn new(base: u64, bytes: &'a [u8]) -> RawRecords<'a> {
+        RawRecords(Records::new(Position(base), bytes))
+    }
+}
+
+impl<'a> Iterator for RawRecords<'a> {
+    type Item = Result<RawRecord<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step(Ok)
     }
 }
 
@@ -694,166 +552,23 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<(Position, Record<'a>), RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.step(|raw| Ok((raw.position, raw.record()?)))
+    }
+}
+
+impl<'a> Records<'a> {
+    fn step<T>(
+        &mut self,
+        look: impl FnOnce(RawRecord<'a>) -> Result<T, &'static str>,
+    ) -> Option<Result<T, RecordError>> {
         if self.at >= self.bytes.len() {
             return None;
         }
         let offset = self.at;
-        let next = self.next_record();
+        let next = self.next_raw().and_then(look);
         if next.is_err() {
             self.at = self.bytes.len();
         }
         Some(next.map_err(|what| RecordError { offset, what }))
-    }
-}
-
-// ---- fields
-
-/// An entry whose position may be in this batch.
-fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
-    let stored = entry.stored;
-    if stored.position.writer().is_none() {
-        return entry.encode(Position(0), out);
-    }
-    let position = Position(stored.position.offset());
-    let entry = Entry { stored: Stored { position, ..stored }, ..entry.clone() };
-    entry.encode(Position(0), out);
-}
-
-fn put_stored(out: &mut Vec<u8>, stored: Stored) {
-    let position = match stored.position.writer() {
-        Some(_) => stored.position.offset(),
-        None => stored.position.0,
-    };
-    put_varint(out, position);
-    put_varint(out, stored.len.into());
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_bytes(out, text.as_bytes());
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn put_will(out: &mut Vec<u8>, will: Option<&WillRecord<'_>>) {
-    let Some(will) = will else { return out.push(0) };
-    let flags = (will.qos as u8) << 1 | u8::from(will.retain) << 3;
-    out.push(1 | flags | u8::from(will.expiry_s.is_some()) << 4);
-    put_text(out, will.topic);
-    put_bytes(out, will.properties);
-    put_bytes(out, will.payload);
-    put_varint(out, will.delay_s.into());
-    if let Some(expiry_s) = will.expiry_s {
-        put_varint(out, expiry_s.into());
-    }
-}
-
-/// Seven bits a byte, the lowest first; the highest bit says that more follow.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// Reads fields from the front of bytes; nothing is assumed of them.
-pub(crate) struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader(bytes)
-    }
-
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    pub(crate) fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    pub(crate) fn varint(&mut self) -> Option<u64> {
-        let mut n = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return None;
-            }
-            n |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(n);
-            }
-        }
-        None
-    }
-
-    pub(crate) fn varint_u32(&mut self) -> Option<u32> {
-        self.varint()?.try_into().ok()
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn key(&mut self) -> Option<SessionKey> {
-        self.varint().filter(|&key| key != 0).map(SessionKey)
-    }
-
-    fn packet_id(&mut self) -> Option<PacketId> {
-        PacketId::new(u16::from_le_bytes(self.array()?))
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.varint()?).ok()?;
-        self.take(len)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes()?).ok()
-    }
-
-    fn stored(&mut self) -> Option<Stored> {
-        Some(Stored { position: Position(self.varint()?), len: self.varint_u32()? })
-    }
-
-    fn will(&mut self) -> Option<Option<WillRecord<'a>>> {
-        let flags = self.byte()?;
-        if flags == 0 {
-            return Some(None);
-        }
-        if flags & 1 == 0 || flags >> 5 != 0 {
-            return None;
-        }
-        Some(Some(WillRecord {
-            topic: self.text()?,
-            properties: self.bytes()?,
-            payload: self.bytes()?,
-            qos: QoS::from_u8(flags >> 1 & QOS_BITS)?,
-            retain: flags & 8 != 0,
-            delay_s: self.varint_u32()?,
-            expiry_s: if flags & 16 != 0 { Some(self.varint_u32()?) } else { None },
-        }))
     }
 }
