@@ -226,6 +226,8 @@ struct State {
     sessions: Vec<SessionRecovered>,
     retained: Vec<(Stored, u64)>,
     routing: Vec<(Stored, SessionKey)>,
+    /// What is known to be lost.
+    lost: Vec<String>,
 }
 
 impl State {
@@ -236,17 +238,23 @@ impl State {
         let replayed = replay(&segments, from, identity)?;
         let mut table = collected.retained;
         let mut bodies = Bodies::new(&segments);
+        let mut lost = Vec::new();
         let mut retained = replayed.retained.clone();
         retained.sort_unstable();
         for (stored, number) in retained {
-            if let Ok(Some(body)) = bodies.read(stored) {
-                table.set(body.record().topic, number, Some(stored));
+            match bodies.read(stored) {
+                Ok(Some(body)) => table.set(body.record().topic, number, Some(stored)),
+                Ok(None) | Err(OpenError::MissingMessage { .. }) => lost.push(format!(
+                    "a retained message, position {:#x}, cannot be read; its topic is not known",
+                    stored.position.0
+                )),
+                Err(error) => return Err(error),
             }
         }
         let mut routing: Vec<(Stored, SessionKey)> = collected.routing.into_values().collect();
         routing.sort_unstable();
         let sessions = replayed.finish();
-        Ok(State { sessions, retained: table.finish_numbered(), routing, segments })
+        Ok(State { sessions, retained: table.finish_numbered(), routing, segments, lost })
     }
 
     /// Messages to which something refers, ascending.
@@ -265,7 +273,7 @@ impl State {
 
     /// Forgets messages that cannot be read, and says which.
     fn drop_unreadable(&mut self) -> Result<Vec<String>, OpenError> {
-        let mut lost = Vec::new();
+        let mut lost = std::mem::take(&mut self.lost);
         let mut bodies = Bodies::new(&self.segments);
         let mut gone = Vec::new();
         for stored in self.wanted() {
