@@ -3,16 +3,18 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use mio::{Poll, Waker};
 use whimbrel_broker_core::{Count, Millis, Shard, ShardId, Shared};
-use whimbrel_store::MemoryStore;
+use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
 use crate::config::{Config, ConfigError, Endpoint};
 use crate::crew::{Crew, Pace};
+use crate::durable::DataDir;
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
 use crate::listen::{Acceptor, Bound, bind_all};
 use crate::mailbox::{Control, Mailbox};
@@ -22,6 +24,7 @@ use crate::process;
 pub struct Broker {
     endpoints: Vec<Endpoint>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    data_dir: Option<DataDir>,
     handle: Handle,
 }
 
@@ -34,6 +37,13 @@ pub struct Handle(Arc<Peers>);
 pub enum StartError {
     /// The configuration asks for what cannot be had.
     Config(ConfigError),
+    /// The data directory cannot be used.
+    Store {
+        /// Which directory.
+        data_dir: String,
+        /// What is the matter with it.
+        error: Box<OpenError>,
+    },
     /// The system refused something else.
     System(io::Error),
 }
@@ -42,6 +52,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(error) => error.fmt(f),
+            StartError::Store { data_dir, error } => write!(f, "data_dir {data_dir}: {error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -59,7 +70,8 @@ impl Broker {
     /// Binds the listeners and starts a thread for each shard.
     ///
     /// # Errors
-    /// If a listener cannot be bound or the system has no more threads or files.
+    /// If a listener cannot be bound, the data directory cannot be used, or the system has no more
+    /// threads or files.
     pub fn start(config: &Config) -> Result<Broker, StartError> {
         Broker::start_with(config, Pace::default()).map(|(broker, _)| broker)
     }
@@ -79,21 +91,15 @@ impl Broker {
             shared: Shared::new(shards, process::unpredictable()),
             epoch: Instant::now(),
         });
+        peers.shared.wall_origin_ms.store(process::wall_ms(), Ordering::Relaxed);
+        let (data_dir, cores) = Self::shards(config, &peers, shards)?;
         process::publish_memory(&peers.shared);
-        let core_config = Arc::new(config.core.clone());
         let mut event_loops = Vec::new();
-        for (id, (poll, acceptors)) in (0..).zip(polls.into_iter().zip(acceptors)) {
-            let core = Shard::new(
-                ShardId(id),
-                peers.shared.clone(),
-                core_config.clone(),
-                Box::new(MemoryStore),
-                process::unpredictable(),
-                Millis::default(),
-            );
-            let id = usize::from(id);
+        let parts = polls.into_iter().zip(acceptors).zip(cores);
+        for (id, ((poll, acceptors), core)) in parts.enumerate() {
             event_loops.push(EventLoop::new(id, poll, core, peers.clone(), config, acceptors)?);
         }
+        let data_dir = data_dir.map(|opened| opened.start(&peers)).transpose()?;
         let crew = Arc::new(Crew::new(peers.clone(), event_loops, pace));
         let mut threads = Vec::new();
         for id in 0..usize::from(shards) {
@@ -101,7 +107,35 @@ impl Broker {
             let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
             threads.push(thread.spawn(move || crew.work(id))?);
         }
-        Ok((Broker { endpoints, threads, handle: Handle(peers) }, crew))
+        Ok((Broker { endpoints, threads, data_dir, handle: Handle(peers) }, crew))
+    }
+
+    /// The shards' cores, with all that the data directory has kept.
+    fn shards(
+        config: &Config,
+        peers: &Peers,
+        shards: u16,
+    ) -> Result<(Option<DataDir>, Vec<Shard>), StartError> {
+        let mut opened = None;
+        if !config.data_dir.is_empty() {
+            opened = Some(DataDir::open(config, shards)?);
+        }
+        let core_config = Arc::new(config.core.clone());
+        let shard = |id| {
+            let store: Box<dyn Store> = match &opened {
+                Some((data_dir, _)) => Box::new(data_dir.journal(id)),
+                None => Box::new(MemoryStore),
+            };
+            let (shared, config) = (peers.shared.clone(), core_config.clone());
+            let seed = process::unpredictable();
+            Shard::new(ShardId(id), shared, config, store, seed, Millis::default())
+        };
+        let mut cores: Vec<Shard> = (0..shards).map(shard).collect();
+        let data_dir = opened.map(|(data_dir, recovered)| {
+            data_dir.restore(recovered, &peers.shared, &mut cores);
+            data_dir
+        });
+        Ok((data_dir, cores))
     }
 
     /// Where clients connect, with the ports that the system chose.
@@ -123,6 +157,9 @@ impl Broker {
         for thread in self.threads {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
+        }
+        if let Some(data_dir) = self.data_dir {
+            data_dir.stop();
         }
         for endpoint in &self.endpoints {
             if let Endpoint::Unix(path) = endpoint {

@@ -149,6 +149,14 @@ impl<W: Wake> Mailbox<W> {
         self.full.load(SeqCst)
     }
 
+    /// Has the receiver look at what is not in the mailbox: its store.
+    pub(crate) fn poke(&self) {
+        self.full.store(true, SeqCst);
+        if self.asleep.swap(false, SeqCst) {
+            self.waker.wake();
+        }
+    }
+
     /// Wakes the receiver though there is nothing for it.
     pub(crate) fn nudge(&self) {
         self.waker.wake();

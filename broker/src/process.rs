@@ -58,6 +58,12 @@ pub(crate) fn publish_memory(shared: &Shared) {
     }
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 /// A number that nobody outside can foresee.
 pub(crate) fn unpredictable() -> u64 {
     RandomState::new().build_hasher().finish()

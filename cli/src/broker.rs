@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
-use whimbrel_broker::config::{Config, KEYS, Loaded, Shortcuts, Sources, load, print};
+use whimbrel_broker::config::{Config, Durability, KEYS, Loaded, Shortcuts, Sources, load, print};
 use whimbrel_broker::{Broker, Signals, StartError, log};
 
 use crate::failure::Failure;
@@ -115,7 +115,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return written.map_err(|error| Failure::new(1, error.to_string()));
     }
     serve(sources, config, &warnings).map_err(|error| {
-        let code = if matches!(error, StartError::Config(_)) { EXIT_CONFIG } else { 1 };
+        let system = matches!(error, StartError::System(_));
+        let code = if system { 1 } else { EXIT_CONFIG };
         Failure::new(code, error.to_string())
     })
 }
@@ -126,12 +127,12 @@ fn serve(sources: Sources, config: Config, warnings: &[String]) -> Result<(), St
     let signals = Signals::catch()?;
     let broker = Broker::start(&config)?;
     // Who started the broker may not care for its output.
-    let _ = announce(&broker);
+    let _ = announce(&broker, &config);
     Ok(signals.run(broker, sources, config, log)?)
 }
 
 /// Tells people and programs where clients connect.
-fn announce(broker: &Broker) -> io::Result<()> {
+fn announce(broker: &Broker, config: &Config) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let endpoints = broker.endpoints();
     for endpoint in endpoints {
@@ -142,7 +143,13 @@ fn announce(broker: &Broker) -> io::Result<()> {
     let reach = if local { "loopback only" } else { "OPEN TO THE NETWORK" };
     let version = env!("CARGO_PKG_VERSION");
     let urls = urls.join(", ");
-    writeln!(out, "whimbrel {version}: {urls}; anonymous, {reach}, everything in memory")?;
+    let kept = match (config.data_dir.as_str(), config.durability) {
+        ("", _) => "everything in memory".to_owned(),
+        (data_dir, Durability::Fsync) => format!("kept in {data_dir}, synced"),
+        (data_dir, Durability::Os) => format!("kept in {data_dir}, NOT SYNCED"),
+        (data_dir, Durability::Memory) => format!("kept in {data_dir}, NOT WAITED FOR"),
+    };
+    writeln!(out, "whimbrel {version}: {urls}; anonymous, {reach}, {kept}")?;
     writeln!(out, "ready")?;
     out.flush()
 }

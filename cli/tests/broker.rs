@@ -53,9 +53,8 @@ fn a_fault_of_the_configuration_ends_it_with_one_line_and_code_2() {
              a loopback address or write `allow_anonymous = true`",
         ),
         (
-            "data_dir = \"/x\"",
-            ":1: key `data_dir` is not supported yet: durable sessions come with a later version; \
-             remove it: all is kept in memory",
+            "durability = \"hope\"",
+            ":1: key `durability` must be one of \"fsync\", \"os\", \"memory\", not \"hope\"",
         ),
     ] {
         std::fs::write(&file, text).unwrap();

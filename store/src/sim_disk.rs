@@ -96,7 +96,11 @@ impl SimDisk {
             }
         }
         state.names = state.durable_names.clone();
-        for node in &mut state.nodes {
+        for (number, node) in state.nodes.iter_mut().enumerate() {
+            if !state.names.values().any(|named| *named == number) {
+                *node = Node::default();
+                continue;
+            }
             for change in std::mem::take(&mut node.changes) {
                 change.apply_partly(&mut node.durable, choose);
             }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::{Config, LogFormat, LogLevel};
+use super::{Config, Durability, LogFormat, LogLevel};
 
 /// A key of the configuration.
 pub struct Key {
@@ -90,6 +90,7 @@ impl Switch for u64 {}
 impl Switch for String {}
 impl Switch for LogLevel {}
 impl Switch for LogFormat {}
+impl Switch for Durability {}
 impl Switch for bool {
     const IS_SWITCH: bool = true;
 }
@@ -110,6 +111,12 @@ keys! {
          On loopback they always may.";
     "shards", false, u16, 0..=whimbrel_topics::MAX_SHARDS as u64, shards,
         "Threads that serve clients. 0: one per core.";
+    "data_dir", false, String, 0..=0, data_dir,
+        "Directory in which sessions, queued and retained messages survive any stop. Empty: all is \
+         in memory only.";
+    "durability", false, Durability, 0..=0, durability,
+        "What an acknowledgement promises with a data_dir: fsync (it survives a power cut), os (it \
+         survives the end of the process) or memory (nothing).";
     "sys_interval_s", true, u16, 0..=U16, core.sys_interval_s,
         "Seconds between updates of the `$SYS` topics. 0: never.";
     "client_state_messages", true, bool, 0..=0, core.client_state_messages,
@@ -149,6 +156,9 @@ keys! {
         "QoS 1 and 2 messages that wait for one session; those beyond are dropped.";
     "limits.max_queued_bytes", true, u64, 0..=U63, core.max_queued_bytes,
         "Bytes of messages that wait for one session.";
+    "limits.max_queue_memory_bytes", true, u64, 0..=U63, core.max_queue_memory_bytes,
+        "Bytes of messages that wait for one session in memory. Beyond it they are in the data_dir \
+         only; without one this does not count.";
     "limits.max_output_bytes", true, u32, 1024..=U32, core.max_output_bytes,
         "Bytes that wait to be sent on one connection. Beyond it QoS 0 is dropped, QoS 1 and 2 \
          wait in the queue.";
@@ -158,22 +168,18 @@ keys! {
         "Memory for messages and buffers; half of the machine's unless given. Beyond it new \
          connections are refused, QoS 0 to slow readers is dropped, nothing more is queued, and \
          publishers are slowed.";
+    "limits.segment_bytes", false, u64, 64 * 1024..=4 * 1024 * 1024 * 1024, segment_bytes,
+        "Size of the files in data_dir. They hold about this much more than what is alive, three \
+         times over.";
+    "limits.max_store_backlog_bytes", true, u64, 1024..=U63, max_store_backlog_bytes,
+        "Bytes that wait to be written to the data_dir. Beyond it clients are not read.";
     "limits.max_mailbox_bytes", true, u64, 1024..=U63, max_mailbox_bytes,
         "Bytes that wait from one shard for another. Beyond it the sender stops reading its \
          clients.";
 }
 
-/// Keys that will exist; saying so is better than calling them unknown.
-pub(super) const LATER: &[(&str, &str)] = &[
-    ("data_dir", "durable sessions come with a later version; remove it: all is kept in memory"),
-    ("durability", "durable sessions come with a later version; remove it: all is kept in memory"),
-];
-
 /// The key with this path, or what to say of one that does not exist.
 pub(super) fn find(path: &str) -> Result<&'static Key, String> {
-    if let Some((_, what)) = LATER.iter().find(|(later, _)| *later == path) {
-        return Err(format!("key `{path}` is not supported yet: {what}"));
-    }
     KEYS.iter().find(|key| key.path == path).ok_or_else(|| unknown(path))
 }
 
@@ -325,6 +331,19 @@ impl Value for LogFormat {
 
     fn show(&self) -> Option<String> {
         show_word(*self, FORMATS)
+    }
+}
+
+const DURABILITIES: &[(&str, Durability)] =
+    &[("fsync", Durability::Fsync), ("os", Durability::Os), ("memory", Durability::Memory)];
+
+impl Value for Durability {
+    fn read(input: &Input<'_>, _: RangeInclusive<u64>) -> Result<Self, String> {
+        word(input, DURABILITIES)
+    }
+
+    fn show(&self) -> Option<String> {
+        show_word(*self, DURABILITIES)
     }
 }
 

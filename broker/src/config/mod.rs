@@ -18,6 +18,7 @@ mod tests;
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Shortcuts, Sources, load};
 pub use print::print;
+pub use whimbrel_store::Durability;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -29,6 +30,14 @@ pub struct Config {
     pub allow_anonymous: Option<bool>,
     /// Threads that serve clients; 0: one per core.
     pub shards: u16,
+    /// Where what is to survive a stop is kept; empty: nowhere.
+    pub data_dir: String,
+    /// What an acknowledgement promises, with a data directory.
+    pub durability: Durability,
+    /// Size of the files there.
+    pub segment_bytes: u64,
+    /// Bytes that may wait to be written there; beyond it clients are not read.
+    pub max_store_backlog_bytes: u64,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How a line of the log looks.
@@ -155,6 +164,10 @@ impl Default for Config {
             ],
             allow_anonymous: None,
             shards: 0,
+            data_dir: String::new(),
+            durability: Durability::Fsync,
+            segment_bytes: 16 * 1024 * 1024,
+            max_store_backlog_bytes: 32 * 1024 * 1024,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             max_mailbox_bytes: 16 * 1024 * 1024,
@@ -178,6 +191,9 @@ impl Config {
         self.listeners.clone_from(&other.listeners);
         self.allow_anonymous = other.allow_anonymous;
         self.shards = other.shards;
+        self.data_dir.clone_from(&other.data_dir);
+        self.durability = other.durability;
+        self.segment_bytes = other.segment_bytes;
         self.log_format = other.log_format;
         self
     }

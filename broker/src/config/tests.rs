@@ -60,10 +60,10 @@ fn errors_name_file_line_and_key() {
         "b.toml:1: key `client_state_messages` must be true or false, not 1"
     );
     assert_eq!(error("log = 3\n"), "b.toml:1: key `log` must be a table: write [log]");
+    assert_eq!(error("data_dir = 7\n"), "b.toml:1: key `data_dir` must be text in quotes, not 7");
     assert_eq!(
-        error("data_dir = \"/var/lib/x\"\n"),
-        "b.toml:1: key `data_dir` is not supported yet: durable sessions come with a later \
-         version; remove it: all is kept in memory"
+        error("durability = \"hope\"\n"),
+        "b.toml:1: key `durability` must be one of \"fsync\", \"os\", \"memory\", not \"hope\""
     );
     assert!(error("shards = \n").starts_with("b.toml:1: not valid TOML: "));
     assert!(!error("shards = \n").contains('\n'));
@@ -160,7 +160,7 @@ fn what_is_printed_reads_back_the_same() {
     let mut odd = Config::default();
     for key in KEYS {
         let text = if key.is_switch { "true" } else { "2000" };
-        let words = ["warn", "json", "1", "2000000"];
+        let words = ["warn", "json", "os", "1", "2000000"];
         let set =
             |text: &str, config: &mut Config| (key.set)(config, &keys::Input::Text(text)).is_ok();
         assert!(set(text, &mut odd) || words.iter().any(|w| set(w, &mut odd)), "{}", key.path);

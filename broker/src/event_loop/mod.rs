@@ -88,7 +88,8 @@ pub(crate) struct EventLoop {
     leaving: Vec<Vec<Moved>>,
     inbox: Inbox,
     max_mailbox_bytes: usize,
-    /// Another shard's mailbox is too full to read more.
+    max_store_backlog_bytes: usize,
+    /// Another shard's mailbox is too full to read more, or the store is behind.
     congested: bool,
     memory_due: Millis,
     /// Bytes of a layer to send before those of MQTT.
@@ -131,7 +132,8 @@ impl EventLoop {
             gone: Vec::new(),
             closing: VecDeque::new(),
             inbox: Inbox::default(),
-            max_mailbox_bytes: usize::try_from(config.max_mailbox_bytes).unwrap_or(usize::MAX),
+            max_mailbox_bytes: bounded(config.max_mailbox_bytes),
+            max_store_backlog_bytes: bounded(config.max_store_backlog_bytes),
             congested: false,
             memory_due: Millis::default(),
             head: Vec::new(),
@@ -181,6 +183,7 @@ impl EventLoop {
     /// The part of a tick that mail makes necessary.
     pub(crate) fn work_mail(&mut self) {
         self.handle_inbox();
+        self.core.handle_store(self.now);
         self.handle_timeouts();
         self.drain();
         self.register_fresh();
@@ -270,7 +273,8 @@ impl EventLoop {
     }
 
     fn reconfigure(&mut self, config: &Config) {
-        self.max_mailbox_bytes = usize::try_from(config.max_mailbox_bytes).unwrap_or(usize::MAX);
+        self.max_mailbox_bytes = bounded(config.max_mailbox_bytes);
+        self.max_store_backlog_bytes = bounded(config.max_store_backlog_bytes);
         self.core.reconfigure(Arc::new(config.core.clone()));
     }
 
@@ -368,10 +372,21 @@ impl EventLoop {
                 mailbox.send(&mut Default::default(), leaving);
             }
         }
+        self.congested |= self.is_store_behind();
     }
 
     fn is_congested(&self) -> bool {
         let others = self.peers.mailboxes.iter().enumerate().filter(|(at, _)| *at != self.id);
-        others.into_iter().any(|(_, mailbox)| mailbox.len_bytes() > self.max_mailbox_bytes)
+        let full = |(_, mailbox): (_, &Mailbox)| mailbox.len_bytes() > self.max_mailbox_bytes;
+        others.into_iter().any(full) || self.is_store_behind()
     }
+
+    /// The disk is slower than the clients.
+    fn is_store_behind(&self) -> bool {
+        self.core.store_backlog_bytes() > self.max_store_backlog_bytes
+    }
+}
+
+fn bounded(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
