@@ -84,7 +84,8 @@ impl Shard {
 
     fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
         if self.shutting_down {
-            return Err(refusal(ReasonCode::ServerShuttingDown, "the broker shuts down"));
+            // CONNACK has no code of its own for it (section 3.2.2.2).
+            return Err(refusal(ReasonCode::ServerUnavailable, "the broker shuts down"));
         }
         let connections = self.shared.stats.get(Count::Connections);
         if connections >= self.config.max_connections.into() {
