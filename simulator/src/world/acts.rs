@@ -332,6 +332,9 @@ impl World {
             return;
         }
         let filter = self.rng.pick(&self.clients[c].habits.filters).clone();
+        if self.is_requested(c, &filter) {
+            return;
+        }
         let qos = *self.rng.pick(&[
             QoS::AtMostOnce,
             QoS::AtLeastOnce,
@@ -339,6 +342,14 @@ impl World {
             QoS::ExactlyOnce,
         ]);
         self.subscribe_to(c, &filter, qos);
+    }
+
+    /// An answer about this filter has still to come.
+    fn is_requested(&self, c: usize, filter: &str) -> bool {
+        let requests = self.clients[c].connection.iter().flat_map(|conn| conn.requests.values());
+        requests.into_iter().any(|request| match request {
+            Request::Subscribe(of, _) | Request::Unsubscribe(of) => of == filter,
+        })
     }
 
     pub(super) fn subscribe_to(&mut self, c: usize, filter: &str, qos: QoS) {
@@ -367,6 +378,9 @@ impl World {
             return;
         }
         let filter = self.rng.pick(&self.clients[c].habits.filters).clone();
+        if self.is_requested(c, &filter) {
+            return;
+        }
         let id = self.clients[c].fresh_id();
         let name = &self.clients[c].name;
         note!(self.trace, self.now_ms, "{name} sends UNSUBSCRIBE {id}: {filter}");

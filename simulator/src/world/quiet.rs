@@ -76,7 +76,9 @@ impl World {
     }
 
     fn at_rest(&self) -> bool {
-        let links = self.links.values().all(|link| link.up.is_empty() && link.down.is_empty());
+        let links = self.links.values().all(|link| {
+            (link.up.is_empty() || !link.broker_open) && (link.down.is_empty() || !link.client_open)
+        });
         let clients = self.clients.iter().enumerate();
         let mut others = clients.filter(|(c, _)| *c != READER).map(|(_, client)| client);
         links
