@@ -321,18 +321,18 @@ impl Shard {
                 outbound.to_repeat.shrink_to_fit();
                 return;
             };
-            let released = match outbound.in_flight.get(packet_id) {
-                Some(InFlight::Released) => true,
-                Some(InFlight::Published(_) | InFlight::PublishedOnce(_)) => false,
+            // QoS 1 waits for nothing, or a new delivery would overtake it `[MQTT-4.6.0-1]`.
+            let sends = match outbound.in_flight.get(packet_id) {
+                Some(InFlight::Released) => {
+                    let ack = whimbrel_codec::Ack::new(packet_id);
+                    self.reply_when_durable(id, &Packet::PubRel(ack));
+                    true
+                }
+                Some(InFlight::Published(_)) => self.send_in_flight(slot, packet_id, true),
+                Some(InFlight::PublishedOnce(_)) => self.send_when_durable(slot, packet_id, true),
                 None => continue,
             };
-            if released {
-                let ack = whimbrel_codec::Ack::new(packet_id);
-                self.reply_when_durable(id, &Packet::PubRel(ack));
-                sent += 1;
-            } else if self.send_when_durable(slot, packet_id, true) {
-                sent += 1;
-            }
+            sent += usize::from(sends);
         }
     }
 
