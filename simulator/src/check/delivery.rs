@@ -21,7 +21,6 @@ pub(super) struct Held {
     serial: Option<Serial>,
     qos: QoS,
     link: usize,
-    crashes: u32,
 }
 
 impl Check {
@@ -69,13 +68,11 @@ impl Check {
     /// Packet identifiers in flight are unique [MQTT-2.2.1-4], what is repeated carries DUP
     /// [MQTT-3.3.1-1], and no more is in flight than the client takes [MQTT-3.3.4-9].
     fn check_identifier(&mut self, c: usize, link: usize, d: &Delivered, most: usize) {
-        let crashes = self.crashes;
+        let before_crash = self.last_link_before_crash;
         let shared = self.sessions[c].subs.values().any(|sub| sub.shared);
         let held = &mut self.sessions[c].held;
-        let before = held.insert(
-            d.id,
-            Held { serial: d.serial, qos: d.qos, link, crashes },
-        );
+        let before = held.insert(d.id, Held { serial: d.serial, qos: d.qos, link });
+        let crashed = before.is_some_and(|before| before.link <= before_crash);
         let in_flight = held.values().filter(|held| held.link == link).count();
         let name = &self.names[c];
         let wrong = match before {
@@ -84,13 +81,13 @@ impl Check {
             Some(before) if before.serial != d.serial || before.qos != d.qos => {
                 // A QoS 1 delivery leaves before it is durable; one through a group may have gone
                 // to another member.
-                let forgotten = before.link != link && (before.crashes != crashes || shared);
+                let forgotten = before.link != link && (crashed || shared);
                 let allowed = before.qos == QoS::AtLeastOnce && forgotten;
                 let what = format!("identifier of message {:?} used again", before.serial);
                 (!allowed).then_some((7, what))
             }
             Some(before) if before.link == link => Some((2, "repeated at once".to_owned())),
-            Some(before) if !d.dup && before.crashes == crashes && !shared => {
+            Some(_) if !d.dup && !crashed && !shared => {
                 Some((2, "repeated without DUP".to_owned()))
             }
             Some(_) => None,

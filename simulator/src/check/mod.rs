@@ -113,6 +113,9 @@ pub struct Check {
     started_wall: u64,
     /// Crashes so far.
     crashes: u32,
+    /// Connections up to this one were opened before the last crash.
+    last_link_before_crash: usize,
+    last_link: usize,
     names: Vec<String>,
     messages: Vec<Message>,
     sessions: Vec<Session>,
@@ -135,6 +138,8 @@ impl Check {
             wall_max: 0,
             started_wall: 0,
             crashes: 0,
+            last_link_before_crash: 0,
+            last_link: 0,
             sessions: names.iter().map(|_| Session::default()).collect(),
             names,
             messages: Vec::new(),
@@ -317,6 +322,9 @@ impl Check {
     pub fn restarted(&mut self, stopped_wall: u64, wall: u64, crashed: bool) {
         self.tick();
         self.crashes += u32::from(crashed);
+        if crashed {
+            self.last_link_before_crash = self.last_link;
+        }
         self.started_wall = wall;
         let now = (stopped_wall.min(wall), stopped_wall.max(wall));
         if !crashed {

@@ -154,6 +154,7 @@ impl Check {
             self.void(c, true);
         }
         let sent_wall = self.wall;
+        self.last_link = link;
         let session = &mut self.sessions[c];
         session.pending = Some(Pending { link, clean, expiry_s, sent_wall });
     }
@@ -301,8 +302,9 @@ impl Check {
         let event = self.tick();
         let Some(sub) = self.sessions[c].subs.get_mut(filter) else { return };
         if code & 0x80 == 0 {
-            let since = sub.certain.map_or(event, |(_, since)| since);
-            sub.certain = Some((qos, since));
+            // A higher QoS holds for what is published from now on.
+            let before = sub.certain.filter(|(was, _)| *was >= qos);
+            sub.certain = Some((qos, before.map_or(event, |(_, since)| since)));
         }
     }
 
