@@ -3,7 +3,7 @@
 use whimbrel_codec::QoS;
 use whimbrel_topics::matches;
 
-use super::Check;
+use super::{Check, Message};
 use crate::client::{Delivered, Serial};
 
 /// How often a session has got a message.
@@ -43,7 +43,7 @@ impl Check {
         let Some(m) = self.messages.get(serial) else {
             return self.fail(2, format!("{} got message {serial}, which is none", self.names[c]));
         };
-        if m.topic != d.topic || d.qos > m.qos || d.expiry_s > m.expiry_s.or(d.expiry_s) {
+        if m.topic != d.topic || d.qos > m.qos || self.lives_too_long(m, d) {
             let what = format!("{} got {} as {d:?}", self.names[c], self.say(serial));
             return self.fail(2, what);
         }
@@ -58,6 +58,14 @@ impl Check {
         }
         self.sessions[c].due.remove(&serial);
         self.group_got(c, serial, d);
+    }
+
+    /// The message expiry interval is what is left of the publisher's [MQTT-3.3.2-6]; a clock that
+    /// went back has made it longer.
+    fn lives_too_long(&self, m: &Message, d: &Delivered) -> bool {
+        let back_s = self.went_back_ms.div_ceil(1000);
+        let most = m.expiry_s.map(|s| u64::from(s) + back_s);
+        d.expiry_s.map(u64::from) > most.or(d.expiry_s.map(u64::from))
     }
 
     /// The client has sent what ends a delivery: PUBACK, or PUBCOMP.
@@ -129,8 +137,8 @@ impl Check {
         let fresh = if m.qos == QoS::ExactlyOnce { m.fresh } else { m.sends };
         let session = &mut self.sessions[c];
         let shared = session.subs.values().any(|s| s.shared && matches(&s.plain, &m.topic));
+        let first = !session.got.contains_key(&serial);
         let count = session.got.entry(serial).or_default();
-        let first = count.once + count.plain + count.at_most_once == 0;
         let (n, most) = match d.qos {
             QoS::ExactlyOnce => {
                 count.once += 1;

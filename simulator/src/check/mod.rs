@@ -109,6 +109,8 @@ pub struct Check {
     event: u64,
     wall: u64,
     wall_max: u64,
+    /// How far the wall clock was set back, all in all.
+    went_back_ms: u64,
     /// When the broker was started last.
     started_wall: u64,
     /// Crashes so far.
@@ -136,6 +138,7 @@ impl Check {
             event: 1,
             wall: 0,
             wall_max: 0,
+            went_back_ms: 0,
             started_wall: 0,
             crashes: 0,
             last_link_before_crash: 0,
@@ -288,6 +291,7 @@ impl Check {
 
     /// The wall clock is there now.
     pub fn set_wall(&mut self, wall: u64) {
+        self.went_back_ms += self.wall.saturating_sub(wall);
         self.wall = wall;
         self.wall_max = self.wall_max.max(wall);
         for c in 0..self.sessions.len() {

@@ -160,9 +160,15 @@ impl Check {
     }
 
     /// The broker has accepted the connection.
-    pub fn broker_opened(&mut self, c: usize, link: usize) {
+    pub fn broker_opened(&mut self, c: usize, link: usize, present: bool) {
+        let pending = self.sessions[c].pending.filter(|pending| pending.link == link);
+        let Some(pending) = pending else { return };
+        if !present {
+            self.void(c, true);
+            self.sessions[c].subs.clear();
+            self.sessions[c].epoch += 1;
+        }
         let session = &mut self.sessions[c];
-        let Some(pending) = session.pending.filter(|pending| pending.link == link) else { return };
         session.expiry = match session.exists {
             Exists::No | Exists::Ending => (pending.expiry_s, pending.expiry_s),
             _ => hull(session.expiry, (pending.expiry_s, pending.expiry_s)),
@@ -201,11 +207,6 @@ impl Check {
         if let Some(wrong) = wrong {
             let what = format!("{}: {wrong}", self.names[c]);
             self.fail(4, what);
-        }
-        if !present {
-            self.void(c, true);
-            self.sessions[c].subs.clear();
-            self.sessions[c].epoch += 1;
         }
         let session = &mut self.sessions[c];
         let there = session.ends.is_none_or(|(first, _)| first > wall);

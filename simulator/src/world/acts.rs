@@ -172,6 +172,10 @@ impl World {
             link.disconnect_expiry_s = new_expiry_s;
         }
         self.put(c, &Packet::Disconnect(Disconnect { reason, properties }));
+        if new_expiry_s == Some(0) {
+            self.clients[c].forget();
+            self.clients[c].must_clean = true;
+        }
         self.connection_lost(c, "closes the connection");
         self.go_away(c);
     }

@@ -62,7 +62,6 @@ impl World {
                 disk.fail(*self.rng.pick(&of), self.rng.below(5));
             }
         }
-        self.syncs_failed |= what > 0;
         let kind = ["is full", "cannot sync", "fails once"][what as usize];
         note!(self.trace, self.now_ms, "the disk {kind}");
         self.disk_heals_ms = Some(self.now_ms + self.rng.between(10, 4000));
@@ -117,10 +116,6 @@ impl World {
 
     /// The process ends; what it has written stays.
     fn kill(&mut self) {
-        if self.syncs_failed {
-            // The next start would take for durable what can be read and is on no disk.
-            return self.crash();
-        }
         note!(self.trace, self.now_ms, "the broker is killed");
         let stopped_wall = self.wall_ms();
         self.abandon();
@@ -213,7 +208,6 @@ impl World {
     /// Starts the broker; the power may go while it reads its disk.
     pub(super) fn start_broker(&mut self, stopped_wall: u64, crashed: bool) {
         self.heal_disk();
-        self.syncs_failed = false;
         let mut crashed = crashed;
         loop {
             if self.plan.keeping == Keeping::Fsync && !self.calm && self.rng.one_in(4) {

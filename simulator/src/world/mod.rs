@@ -65,8 +65,6 @@ pub struct World {
     dropped: u64,
     /// When the disk is to work again.
     disk_heals_ms: Option<u64>,
-    /// A sync may have failed since the broker was started: what can be read is not what is on disk.
-    syncs_failed: bool,
     /// No more faults.
     calm: bool,
     /// What the reader is told, while somebody wants to know.
@@ -116,7 +114,6 @@ impl World {
             restarts: 0,
             dropped: 0,
             disk_heals_ms: None,
-            syncs_failed: false,
             calm: false,
             seen_retained: None,
             options,

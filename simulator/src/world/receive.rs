@@ -49,6 +49,10 @@ impl World {
     /// The client's connection is gone.
     pub(super) fn connection_lost(&mut self, c: usize, why: &str) {
         let Some(connection) = self.clients[c].connection.take() else { return };
+        if connection.expiry_s == 0 {
+            // The session ends with the connection, for both sides.
+            self.clients[c].forget();
+        }
         let name = &self.clients[c].name;
         note!(self.trace, self.now_ms, "{name} #{}: {why}", connection.link);
         if let Some(link) = self.links.get_mut(&connection.link) {

@@ -225,16 +225,15 @@ impl World {
     fn event(&mut self, shard: u16, event: &Event) {
         note!(self.trace, self.now_ms, "shard {shard}: {event:?}");
         match event {
-            Event::Connected { conn, client_id, .. } => {
+            Event::Connected { conn, client_id, session_present, .. } => {
                 let Some(id) = self.by_conn.get(&(shard, conn.0)).copied() else {
                     // It was closed in the same tick: its end follows, and nobody was told.
-                    return self.pass_by(client_id);
+                    return self.pass_by(client_id, *session_present);
                 };
                 let Some(link) = self.links.get_mut(&id) else { return };
                 link.connected = true;
                 let c = link.client;
-                self.check.broker_opened(c, id);
-                self.check.will_opened(c, id);
+                self.opened(c, id, *session_present);
             }
             Event::Disconnected { client_id, why, .. } => self.disconnected(client_id, *why),
             Event::Refused { .. } => {}
@@ -246,15 +245,26 @@ impl World {
     }
 
     /// A connection was accepted and closed before its events were read.
-    fn pass_by(&mut self, name: &str) {
+    fn pass_by(&mut self, name: &str, present: bool) {
         let Some(c) = self.client_named(name) else { return };
         let newest = self.links.iter_mut().rev().find(|(_, link)| {
             link.client == c && !link.broker_open && !link.connected
         });
         if let Some((&id, link)) = newest {
             link.connected = true;
-            self.check.broker_opened(c, id);
-            self.check.will_opened(c, id);
+            self.opened(c, id, present);
+        }
+    }
+
+    /// The broker has a new session for a client that may never be told. Should it not be, the
+    /// client would take up an old state with a new session, which no client can know: so it
+    /// begins anew.
+    fn opened(&mut self, c: usize, id: usize, present: bool) {
+        self.check.broker_opened(c, id, present);
+        self.check.will_opened(c, id);
+        let client = &mut self.clients[c];
+        if !present && !(client.outgoing.is_empty() && client.received.is_empty()) {
+            client.must_clean = true;
         }
     }
 
