@@ -140,6 +140,15 @@ impl Shard {
         }
         // Taking over may have ended the session.
         let mut existing = self.find_session(client_id);
+        // Its time may be over though its timer has not fired.
+        let now = self.now;
+        let over = |session: &Session| session.conn.is_none() && session.ends <= now;
+        if let Some(slot) = existing
+            && self.sessions.get(slot as usize).is_some_and(over)
+        {
+            self.end_session(slot);
+            existing = None;
+        }
         if connect.clean_start
             && let Some(slot) = existing.take()
         {

@@ -254,9 +254,6 @@ impl Check {
     /// What was not durable may be undone: an end of a connection, a change of the expiry.
     pub(super) fn session_crashed(&mut self, c: usize, now: (u64, u64)) {
         let session = &mut self.sessions[c];
-        if session.exists == Exists::Ending {
-            session.exists = Exists::Maybe;
-        }
         if let Some(before) = session.expiry_before.take() {
             session.expiry = hull(session.expiry, before);
         }
@@ -266,6 +263,12 @@ impl Check {
         }
         let (least, most) = session.expiry;
         let ends = (at(now.0, least), at(now.1, most));
+        session.exists = match session.exists {
+            Exists::No => Exists::No,
+            _ if most == 0 => Exists::No,
+            Exists::Ending => Exists::Maybe,
+            exists => exists,
+        };
         session.ends = Some(match session.ends {
             Some((first, last)) => (first.min(ends.0), last.max(ends.1)),
             None => ends,
