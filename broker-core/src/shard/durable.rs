@@ -144,9 +144,9 @@ impl Shard {
             return;
         }
         self.restate();
-        if std::mem::take(&mut self.durable.dirty)
-            && let Some(committed) = self.durable.store.commit()
-        {
+        // Even of nothing: the store wants every shard to take part when a pass comes to its end.
+        self.durable.dirty = false;
+        if let Some(committed) = self.durable.store.commit() {
             self.durable.last = committed.ticket;
             self.settle(committed.base);
         }
