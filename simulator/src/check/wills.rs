@@ -103,6 +103,8 @@ impl Check {
     pub(super) fn wills_restarted(&mut self, now: (u64, u64), wall: u64, crashed: bool) {
         let event = self.event;
         for will in &mut self.wills {
+            let expiry_s = self.sessions[will.client].expiry_least();
+            will.hastened |= crashed && expiry_s <= will.delay_s;
             match &mut will.closed {
                 None if crashed && (will.opened || will.armed) => {
                     will.closed = Some(now);

@@ -213,7 +213,12 @@ impl World {
         let disk = self.machine.disk();
         let used = disk.used();
         if self.plan.small_segments && used > EMPTY_STORE_BYTES {
-            self.check.fail(7, format!("the store holds nothing, in {used} bytes"));
+            let files = whimbrel_store::Disk::list(disk).unwrap_or_default();
+            let size = |name: &String| disk.content(name).map_or(0, |content| content.len());
+            let files: Vec<String> =
+                files.iter().map(|name| format!("{name}: {}", size(name))).collect();
+            let what = format!("the store holds nothing, in {used} bytes: {}", files.join(", "));
+            self.check.fail(7, what);
         }
     }
 
