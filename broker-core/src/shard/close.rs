@@ -120,7 +120,7 @@ impl Shard {
         self.arm_session(slot);
     }
 
-    fn record_detached(&mut self, slot: u32) {
+    pub(super) fn record_detached(&mut self, slot: u32) {
         let (now, expiry_s) = (self.now, self.sessions.get(slot as usize).map(|s| s.expiry_s));
         if let (Some(at), Some(expiry_s)) = (self.shared.wall(now), expiry_s) {
             self.record_of(slot, |key| Record::Detached { key, at, expiry_s });
