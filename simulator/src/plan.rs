@@ -71,6 +71,8 @@ pub struct Plan {
     pub store_percent: u64,
     /// The wall clock jumps when the broker is started.
     pub clock_jumps: bool,
+    /// Members of groups subscribe with QoS 0 too, which loses messages.
+    pub lossy_groups: bool,
     /// Bytes of a payload at most.
     pub max_payload_bytes: u64,
     /// Deliveries in flight to one client.
@@ -96,6 +98,7 @@ impl Plan {
             disk_fault_every: *rng.pick(&[300, 1000, u64::MAX]),
             store_percent: *rng.pick(&[3, 10, 30]),
             clock_jumps: rng.one_in(3),
+            lossy_groups: rng.one_in(5),
             max_payload_bytes: *rng.pick(&[8, 100, 100, 1500]),
             max_inflight: *rng.pick(&[2, 5, 1024, 1024]),
         }

@@ -102,6 +102,8 @@ struct Group {
     got: BTreeMap<Serial, u32>,
     /// A member may have taken with it what was sent before this event.
     exempt_before: u64,
+    /// A member has subscribed with QoS 0, and whoever is chosen may lose a message.
+    lossy: bool,
 }
 
 /// The checker.
@@ -260,6 +262,7 @@ impl Check {
         for (filter, qos) in groups {
             let group = self.groups.entry(filter).or_default();
             if qos > QoS::AtMostOnce
+                && !group.lossy
                 && since > group.exempt_before
                 && !group.got.contains_key(&serial)
             {

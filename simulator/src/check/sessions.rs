@@ -291,6 +291,11 @@ impl Check {
             certain: None,
             maybe: Vec::new(),
         });
+        if shared && qos == QoS::AtMostOnce {
+            let group = self.groups.entry(filter.to_owned()).or_default();
+            group.lossy = true;
+            group.due.clear();
+        }
         // Until it is acknowledged it is one or the other.
         if let Some((was, _)) = &mut sub.certain {
             *was = (*was).min(qos);

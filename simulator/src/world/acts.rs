@@ -345,6 +345,8 @@ impl World {
             QoS::ExactlyOnce,
             QoS::ExactlyOnce,
         ]);
+        let lossy = self.plan.lossy_groups || !filter.starts_with("$share/");
+        let qos = if lossy { qos } else { qos.max(QoS::AtLeastOnce) };
         self.subscribe_to(c, &filter, qos);
     }
 
