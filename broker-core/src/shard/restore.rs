@@ -82,6 +82,10 @@ impl Shard {
                 session.incoming.get_or_insert_default().receive(*packet_id);
             }
         }
+        if kept.detached.is_none() {
+            // Its time begins now, and goes on should the broker be stopped again.
+            self.record_detached(slot);
+        }
         let groups = self.restore_subscriptions(slot, &kept);
         let group = |old: Option<u32>| {
             let old = old?;
