@@ -197,11 +197,15 @@ fn make_durable(
     disk.sync_dir().map_err(failed("", "sync"))
 }
 
-fn recovered(survey: Survey, replayed: Replay, options: &Options) -> Result<Recovered, OpenError> {
+fn recovered(
+    survey: Survey,
+    mut replayed: Replay,
+    options: &Options,
+) -> Result<Recovered, OpenError> {
     let Survey { segments, collected, identity, chain_start, .. } = survey;
     let unrouted = unrouted(&segments, chain_start, identity, &collected.routing)?;
     let mut table = collected.retained;
-    let mut stated = replayed.retained.clone();
+    let mut stated = std::mem::take(&mut replayed.retained);
     stated.sort_unstable();
     let mut bodies = Bodies::new(&segments);
     for (stored, number) in stated {
