@@ -124,7 +124,7 @@ pub fn repair(disk: &dyn Disk) -> Result<Repaired, OpenError> {
     repaired.findings = findings;
     repaired.findings.extend(wrong.as_ref().map(finding));
     let (identity, end) = (survey.identity, survey.end);
-    let number = survey.collected.last_pass + 1;
+    let number = survey.collected.last_pass.saturating_add(1);
     let torn = survey.torn.take();
     let damaged = std::mem::take(&mut survey.damaged);
     let mut state = State::of(survey)?;
