@@ -42,7 +42,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// How many journals there will be: their numbers are below this.
     pub writers: u16,
-    /// Is told what an operator should know.
+    /// Is told what an operator should know. Like the callback of [`Log::set_wake`], it must not
+    /// call the log's `work`, `read` or `stop`.
     pub on_event: Box<dyn Fn(Event) + Send + Sync>,
 }
 
