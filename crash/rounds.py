@@ -34,8 +34,12 @@ class Disk:
         """The broker was killed; says what was done to the data directory."""
         return "kill -9"
 
-    def stopped(self) -> None:
-        """The broker ended in good order."""
+    def stopped(self, rng: random.Random) -> str:
+        """The broker ended in good order; says what was done then."""
+        return ""
+
+    # The next process may see a sync fail, and refuse messages then.
+    sync_fails = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +157,7 @@ class Store:
 
     def _start(self) -> None:
         self.broker = self._new_broker()
+        self.world.allows_refusal = self.disk.sync_fails
         self.broker.wait_ready()
         self.disk.started()
         self.world.broker_started(self.broker)
@@ -172,10 +177,9 @@ class Store:
     def _end(self, what: list[str]) -> None:
         self.world.is_stopping = True
         if self.random.random() < self.rounds.stop_chance:
-            what.append("SIGTERM")
             self.broker.stop()
             self.world.broker_gone(at_once=False)
-            self.disk.stopped()
+            what.append(f"SIGTERM {self.disk.stopped(self.random)}".strip())
         else:
             self.broker.kill()
             self.world.broker_gone(at_once=True)
