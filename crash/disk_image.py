@@ -51,7 +51,7 @@ class File:
     changes: list["Change"] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Change:
     """A record that changes a file or names."""
 
@@ -200,14 +200,15 @@ class PowerCutDisk:
         until = numbers[rng.randrange(len(numbers))] if numbers else 0
         in_order = mode == "first" or rng.random() < 0.7
         for change in pending + names:
+            is_name = change.kind >= CREATE
             if mode == "nothing":
                 # Of what a failed sync left behind that would be too kind.
                 change.is_durable = change.is_uncertain and rng.random() < 0.5
             elif mode == "all":
                 change.is_durable = True
-            elif mode == "first" or (change in names and in_order):
+            elif mode == "first" or (is_name and in_order):
                 change.is_durable = change.number < until
-            elif mode == "some" or change in names or change.kind != WRITE:
+            elif mode == "some" or is_name or change.kind != WRITE:
                 change.is_durable = rng.random() < share
 
 

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ledger import Interval, Message, Subscription, Topic, Will, encode_payload, matches
-from mqtt import Client, Handler, Request
+from mqtt import QUOTA_EXCEEDED, Client, Handler, Request
 from mqtt import Will as MqttWill
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Role(Handler):
 
     def closed(self, client: Client, reason: int | None) -> None:
         # While the broker is being killed anything may end.
+        if self.world.allows_refusal and reason == QUOTA_EXCEEDED:
+            return
         if reason is not None and not self.world.is_stopping:
             self.violation(client, f"the server disconnected it with {reason:#x}")
         elif reason is None and not self.world.is_stopping and self.world.is_broker_alive():
@@ -153,7 +155,10 @@ class Subscriber(Role):
 
     def request_done(self, client: Client, request: Request) -> None:
         subscription, interval = request.token
-        if interval is None:
+        if request.reason >= 0x80 and self.world.allows_refusal:
+            # It is asked for again on the next connection.
+            client.drop()
+        elif interval is None:
             for each in subscription.intervals:
                 each.unsubscribed = each.unsubscribed or self.ledger.tick()
             if request.reason != 0:
