@@ -19,7 +19,7 @@ from mqtt import Client, Handler, Loop, Request
 from roles import Dying, Publisher, Role, Subscriber
 
 # What is due must have come by then, on a busy machine too.
-DRAIN_TIMEOUT_S = 20.0
+DRAIN_TIMEOUT_S = 10.0
 # And nothing more may come for so long.
 QUIET_S = 0.04
 WILL_MARGIN_S = 5.0
@@ -36,6 +36,7 @@ class World:
         self.is_stopping = True
         # Whether the server may refuse messages and connections for want of room.
         self.allows_refusal = False
+        self.drain_timeout_s = DRAIN_TIMEOUT_S
         self.groups: dict[str, Subscription] = {}
         # Most messages of a publisher in one go, and how many of them are large.
         self.burst = 5
@@ -145,12 +146,16 @@ class World:
 
     # --- check
 
-    def verify(self, everybody: bool = False, finish: bool = True) -> None:
+    def verify(self, everybody: bool = False) -> None:
         """Lets everything come to rest, and checks that nothing is missing.
 
-        `everybody`: those who are away come back as well, and no will is left. `finish`: publishers
-        get their messages acknowledged first.
+        `everybody`: those who are away come back as well, and no will is left.
         """
+        if self.settle(everybody, finish=True):
+            self._check_retained()
+
+    def settle(self, everybody: bool = False, finish: bool = True) -> bool:
+        """As `verify`, without the retained messages. `finish`: publishers get theirs acknowledged."""
         for subscriber in self.subscribers:
             subscriber.wants_connection |= everybody
             subscriber.client.pause(False)
@@ -160,17 +165,18 @@ class World:
                 dying.client.disconnect()
                 dying.will.state, dying.will.disconnected_s = "never", time.monotonic()
             dying.wants_connection = dying.wants_connection and not everybody
-        deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
+        deadline_s = time.monotonic() + self.drain_timeout_s
         while unfinished := self._unfinished(finish, everybody):
             if time.monotonic() > deadline_s or self.broker.has_ended():
                 self._give_up(unfinished)
-                return
+                return False
             self._connect_all()
-            self._turns(0.015)
-        self._turns(QUIET_S)
-        self._check_retained()
+            self.turns(0.015)
+        self.turns(QUIET_S)
+        return True
 
-    def _turns(self, duration_s: float) -> None:
+    def turns(self, duration_s: float) -> None:
+        """Only reads and answers, for so long."""
         end_s = time.monotonic() + duration_s
         while (left_s := end_s - time.monotonic()) > 0:
             self.loop.turn(left_s)
@@ -220,21 +226,22 @@ class World:
     def _give_up(self, unfinished: list[str]) -> None:
         if self.broker.has_ended():
             code = self.broker.process.returncode
-            self.ledger.violation(f"the broker ended with {code}{self.broker.tail()}")
+            # First, as all else follows from it.
+            self.ledger.violations.insert(0, f"the broker ended with {code}{self.broker.tail()}")
         for what in unfinished:
-            self.ledger.violation(f"after {DRAIN_TIMEOUT_S} s: {what}")
+            self.ledger.violation(f"after {self.drain_timeout_s:g} s: {what}")
 
     def _check_retained(self) -> None:
         reader = RetainedReader(self)
         wanted = [topic for topic in self.ledger.topics.values() if topic.name[0] in "re"]
         must = {t.name for t in wanted if None not in self.ledger.may_be_retained(t)}
         reader.client.connect(self.broker.port)
-        deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
+        deadline_s = time.monotonic() + self.drain_timeout_s
         while not (reader.is_subscribed and must <= reader.found.keys()):
             if time.monotonic() > deadline_s or self.broker.has_ended():
                 break
             self.loop.turn(0.005)
-        self._turns(QUIET_S)
+        self.turns(QUIET_S)
         for topic in wanted:
             self.ledger.check_retained(topic, reader.found.get(topic.name))
         reader.client.disconnect()

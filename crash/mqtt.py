@@ -409,6 +409,11 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self.has_output: set[Client] = set()
 
+    def renew(self) -> None:
+        """After a fork: the child's own, without connections."""
+        self._selector = selectors.DefaultSelector()
+        self.has_output.clear()
+
     def turn(self, timeout_s: float) -> None:
         """Sends what waits, handles what has come, sends the answers."""
         self._flush()

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -53,7 +54,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(keep: list[bool]) -> Iterator[Path]:
-    """A folder that is removed, unless something true was put into `keep`."""
+    """A folder that is removed, after SIGTERM too, unless something true was put into `keep`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="whimbrel-crash-"))
     # The broker may change to a user of its own.
     folder.chmod(0o755)
@@ -134,7 +136,7 @@ class Store:
             if is_last or self.random.random() < 0.9:
                 self.world.verify(everybody=is_last)
         except BrokerFailed as error:
-            violations.append(f"the broker {error}")
+            violations.insert(0, f"the broker {error}")
         took_s = time.monotonic() - started_s
         if not violations:
             self.rounds.passed += 1

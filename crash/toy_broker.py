@@ -60,14 +60,17 @@ class Log:
             old.unlink()
         if path.exists() != stamp.exists() and stamp.exists():
             self.refuse(stamp, 0, "the log is gone")
-        if stamp.exists() and stamp.read_text() != "toy store\nformat 1\n":
+        if stamp.exists() and stamp.read_bytes() != b"toy store\nformat 1\n":
             self.refuse(stamp, 0, "unknown contents")
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         commands = self._read(path)
         reserve = self.folder / "reserve"
         if not reserve.exists():
             with open(reserve, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                try:
+                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                except OSError:
+                    reserve.unlink()
         os.fsync(self.fd)
         if not stamp.exists():
             with open(self.folder / "STORE.tmp", "w") as file:
