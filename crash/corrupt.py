@@ -36,17 +36,19 @@ from broker import Broker, BrokerFailed, Command
 from load import World
 
 BLOCK_BYTES = 512
-ROUND_TIMEOUT_S = 60.0
 
 
 class Refused(Exception):
     """The broker did not start, as it should."""
 
 
-def make(folder: Path, command: Command, seed: int, in_good_order: bool) -> World:
+def make(
+    folder: Path, command: Command, seed: int, in_good_order: bool, drain_timeout_s: float
+) -> World:
     """A store in `folder`/data, not damaged, and the world that must find everything there."""
     world = World(seed, publishers=6, idlers=6)
     world.large_chance = 0.02
+    world.drain_timeout_s = drain_timeout_s
     data = folder / "data"
     data.mkdir()
     running = Broker(command, data, folder / "log")
@@ -224,6 +226,21 @@ def run_round(world: World, folder: Path, command: Command, seed: int) -> str:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def make_both(
+    folder: Path, command: Command, seed: int, drain_timeout_s: float
+) -> list[tuple[World, Path]]:
+    """Both stores. Raises BrokerFailed when already that goes wrong."""
+    stores = []
+    for in_good_order in (True, False):
+        place = folder / ("stopped" if in_good_order else "killed")
+        place.mkdir()
+        world = make(place, command, seed, in_good_order, drain_timeout_s)
+        if world.ledger.violations:
+            raise BrokerFailed(f"failed: {world.ledger.violations[:5]}")
+        stores.append((world, place))
+    return stores
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     broker.add_arguments(parser)
@@ -236,29 +253,22 @@ def main() -> int:
     outcomes: Counter[str] = Counter()
     failed = 0
     with rounds.temporary_folder([]) as folder:
-        stores = []
-        for in_good_order in (True, False):
-            place = folder / ("stopped" if in_good_order else "killed")
-            place.mkdir()
-            try:
-                world = make(place, command, seed, in_good_order)
-            except BrokerFailed as error:
-                print(f"FAILED corrupt seed {seed}: making a store: the broker {error}")
-                print("corrupt: 0 passed, 1 failed")
-                return 1
-            if world.ledger.violations:
-                print(f"FAILED corrupt seed {seed}: making a store: {world.ledger.violations[:5]}")
-                print("corrupt: 0 passed, 1 failed")
-                return 1
-            stores.append((world, place))
+        try:
+            stores = make_both(folder, command, seed, options.drain_timeout_s)
+        except BrokerFailed as error:
+            print(f"FAILED corrupt seed {seed}: making a store: the broker {error}")
+            print("corrupt: 0 passed, 1 failed")
+            return 1
         for number in range(options.rounds):
             world, place = stores[number % 2]
-            round_seed = seed * 100_000 + number
-            outcome, _, what = in_child(world, place, command, round_seed).partition("\n")
+            outcome = in_child(world, place, command, seed * 100_000 + number)
+            outcome, _, what = outcome.partition("\n")
             if outcome.startswith("FAILED"):
                 failed += 1
                 print(f"FAILED corrupt seed {seed} round {number} ({place.name}): {outcome[7:]}")
                 print("\n".join(what.splitlines()[:14]), flush=True)
+                if options.fail_fast:
+                    break
             else:
                 outcomes[outcome] += 1
                 if options.verbose:

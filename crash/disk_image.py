@@ -162,6 +162,21 @@ class PowerCutDisk:
         """Whether a process has loaded the shim."""
         return self.journal.exists() and self.journal.stat().st_size >= RECORD.size
 
+    def unseen(self) -> list[str]:
+        """Names of files of which the journal tells otherwise than the directory, when no process
+        works on it: something went past the shim."""
+        journal = Journal(self.journal, self.data, self.base, self.inodes)
+        for change in journal.name_changes + [c for file in journal.files for c in file.changes]:
+            change.is_durable = True
+        names, probe = _names(journal), self.folder / "probe"
+        found = sorted(names.keys() ^ {path.name for path in self.data.iterdir()})
+        for name in names.keys() - set(found):
+            _write(probe, names[name], random.Random(0), "all", 1.0)
+            if probe.read_bytes() != (self.data / name).read_bytes():
+                found.append(name)
+            probe.unlink()
+        return found
+
     def cut(self, rng: random.Random, mode: str | None = None) -> str:
         """Makes the directory as it is after a power cut; returns what chance did."""
         mode = mode or rng.choice(MODES)

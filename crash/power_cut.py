@@ -57,6 +57,8 @@ class Disk(rounds.Disk):
         return self.image.cut(rng)
 
     def stopped(self, rng: random.Random) -> str:
+        if unseen := self.image.unseen():
+            raise broker.BrokerFailed(f"changed {unseen} in a way that power_cut.c does not see")
         return self.image.cut(rng)
 
 

@@ -49,6 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the first store")
     parser.add_argument("--rounds-per-store", type=int, default=20)
     parser.add_argument("--keep", action="store_true", help="keep the folder of a failed store")
+    parser.add_argument("--fail-fast", action="store_true", help="end at the first failure")
+    parser.add_argument("--drain-timeout-s", type=float, default=10.0)
     parser.add_argument("--verbose", action="store_true", help="a line for each round")
 
 
@@ -87,9 +89,9 @@ class Rounds:
         while (left := self.options.rounds - self.passed - self.failed) > 0:
             Store(self, seed).run(min(left, self.options.rounds_per_store))
             seed += 1
-        print(
-            f"{self.name}: {self.acknowledged} acknowledged messages, {self.arrivals} arrivals"
-        )
+            if self.failed and self.options.fail_fast:
+                break
+        print(f"{self.name}: {self.acknowledged} acknowledged messages, {self.arrivals} arrivals")
         print(f"{self.name}: {self.passed} passed, {self.failed} failed", flush=True)
         return 1 if self.failed else 0
 
@@ -107,6 +109,7 @@ class Store:
         keep: list[bool] = []
         with temporary_folder(keep) as folder:
             self.world = World(self.seed)
+            self.world.drain_timeout_s = self.rounds.options.drain_timeout_s
             self.log = folder / "log"
             self.disk = self.rounds.disk(folder)
             try:

@@ -379,7 +379,6 @@ class Broker:
         self.here: dict[str, Connection] = {}
         self.command("restart", time.time())
         self.finish()
-        self.was_full = False
 
     def command(self, *command: object) -> None:
         """Writes and applies; a PUBLISH is refused if there is no room."""
@@ -393,7 +392,7 @@ class Broker:
     def write(self, command: tuple) -> bool:
         is_publish = command[0] == "publish"
         refuses = is_publish and FAULT == "accepts-nothing-after-full" and self.log.is_full
-        if (is_publish and self.log.is_full and self.no_room()) or refuses:
+        if refuses or (is_publish and self.no_room()):
             written = False
         else:
             written = self.log.write()
@@ -412,9 +411,12 @@ class Broker:
         return written
 
     def no_room(self) -> bool:
-        room = os.statvfs(self.log.folder)
-        if room.f_bavail * room.f_bsize > 4 << 20 or self.shrink():
-            self.log.is_full = False
+        """Whether the room that acknowledgements will need is all that is left."""
+        for _ in range(2):
+            room = os.statvfs(self.log.folder)
+            self.log.is_full = room.f_bavail * room.f_bsize < 4 << 20
+            if not self.log.is_full or not self.shrink():
+                break
         return self.log.is_full
 
     def shrink(self) -> bool:
