@@ -69,7 +69,7 @@ class Change:
 class Journal:
     """The journal, read: files, changes of names, and which of them are durable."""
 
-    def __init__(self, path: Path, data: Path, base: Path, inodes: dict[str, int]) -> None:
+    def __init__(self, paths: list[Path], base: Path, inodes: dict[str, int]) -> None:
         self.starts = 0
         self.names = {name: File(base / name) for name in inodes}
         self.files: list[File] = list(self.names.values())
@@ -77,9 +77,10 @@ class Journal:
         self._of_inode = {inode: self.names[name] for name, inode in inodes.items()}
         self._first = 0
         number = 0
-        for kind, inode, a, b, data_bytes in _records(path.read_bytes() if path.exists() else b""):
-            self._take(number, kind, inode, a, b, data_bytes)
-            number += 1
+        for path in paths:
+            for record in _records(path.read_bytes() if path.exists() else b""):
+                self._take(number, *record)
+                number += 1
 
     def _take(self, number: int, kind: int, inode: int, a: int, b: int, data: bytes) -> None:
         if kind == START:
@@ -151,21 +152,23 @@ class PowerCutDisk:
         self._begin()
 
     def environment(self) -> dict[str, str]:
-        """For the broker's process."""
+        """For the broker's next process. Each has a journal of its own, as SIGKILL may tear its end."""
+        self.journals.append(self.folder / f"journal-{self.generation}-{len(self.journals)}")
         return {
             "LD_PRELOAD": str(self.library),
             "POWER_CUT_DIR": str(self.data),
-            "POWER_CUT_JOURNAL": str(self.journal),
+            "POWER_CUT_JOURNAL": str(self.journals[-1]),
         } | self.options
 
     def is_watched(self) -> bool:
-        """Whether a process has loaded the shim."""
-        return self.journal.exists() and self.journal.stat().st_size >= RECORD.size
+        """Whether the latest process has loaded the shim."""
+        journal = self.journals[-1]
+        return journal.exists() and journal.stat().st_size >= RECORD.size
 
     def unseen(self) -> list[str]:
         """Names of files of which the journal tells otherwise than the directory, when no process
         works on it: something went past the shim."""
-        journal = Journal(self.journal, self.data, self.base, self.inodes)
+        journal = Journal(self.journals, self.base, self.inodes)
         for change in journal.name_changes + [c for file in journal.files for c in file.changes]:
             change.is_durable = True
         names, probe = _names(journal), self.folder / "probe"
@@ -181,7 +184,7 @@ class PowerCutDisk:
         """Makes the directory as it is after a power cut; returns what chance did."""
         mode = mode or rng.choice(MODES)
         share = rng.choice((0.05, 0.5, 0.95))
-        journal = Journal(self.journal, self.data, self.base, self.inodes)
+        journal = Journal(self.journals, self.base, self.inodes)
         self._choose(journal, rng, mode, share)
         target = self.folder / f"data-{self.generation + 1}"
         target.mkdir()
@@ -191,7 +194,8 @@ class PowerCutDisk:
         pending = sum(not change.is_durable for file in journal.files for change in file.changes)
         shutil.rmtree(self.data)
         shutil.rmtree(self.base)
-        self.journal.unlink(missing_ok=True)
+        for path in self.journals:
+            path.unlink(missing_ok=True)
         self.generation += 1
         self.data = target
         self._begin()
@@ -200,7 +204,7 @@ class PowerCutDisk:
     def _begin(self) -> None:
         """What is in the directory now is durable."""
         self.base = self.folder / f"base-{self.generation}"
-        self.journal = self.folder / f"journal-{self.generation}"
+        self.journals: list[Path] = []
         self.base.mkdir()
         self.inodes = {}
         for path in self.data.iterdir():

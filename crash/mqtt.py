@@ -38,6 +38,9 @@ class Handler:
     def closed(self, client: "Client", reason: int | None) -> None:
         """The connection ended otherwise than by us; `reason` is that of a DISCONNECT."""
 
+    def left(self, client: "Client") -> None:
+        """The server has closed the connection after our DISCONNECT."""
+
     def sending(self, client: "Client", token: object) -> None:
         """A PUBLISH with this token goes out, for the first time or again."""
 
@@ -116,6 +119,8 @@ class Client:
     session_acknowledged: bool = False
     # The first CONNACK of a connection has come, and the connection has not ended.
     is_connected: bool = False
+    # DISCONNECT was sent, and the server has not closed yet.
+    is_leaving: bool = False
     server_receive_maximum: int = 65535
     server_packet_bytes: int = 268435455
 
@@ -141,13 +146,13 @@ class Client:
         self.loop.watch(self)
         self._send(self._connect_packet())
 
-    def disconnect(self, reason: int = 0) -> None:
-        """Sends DISCONNECT and closes: with reason 0 the will is void, with 4 it is published."""
-        if self.sock is not None:
-            if self.is_connected:
-                self._out += bytes((0xE0, 1, reason)) if reason else b"\xe0\x00"
-            self._flush()
-            self.drop()
+    def leave(self) -> None:
+        """Sends DISCONNECT with reason 0, so that the will is void, and waits for the server to close.
+
+        To close at once could reset the connection before the server has read the DISCONNECT.
+        """
+        self._send(b"\xe0\x00")
+        self.is_connected, self.is_leaving = False, True
 
     def drop(self) -> None:
         """Closes the connection without a word."""
@@ -155,7 +160,7 @@ class Client:
             self.loop.forget(self)
             self.sock.close()
         self.sock = None
-        self.is_connected = False
+        self.is_connected = self.is_leaving = False
         self._in.clear()
         self._out.clear()
         self.requests.clear()
@@ -295,6 +300,8 @@ class Client:
 
     def _handle_packet(self, first: int, body: bytes) -> None:
         kind = first >> 4
+        if not self.is_connected and not self.is_leaving and kind not in (CONNACK, DISCONNECT):
+            self.handler.violation(self, f"sent a packet of type {kind} before CONNACK")
         if kind == PUBLISH:
             self._handle_publish(first, body)
         elif kind in (PUBACK, PUBREC, PUBREL, PUBCOMP):
@@ -395,8 +402,12 @@ class Client:
         self.handler.request_done(self, request)
 
     def _lost(self, reason: int | None) -> None:
+        was_leaving = self.is_leaving
         self.drop()
-        self.handler.closed(self, reason)
+        if was_leaving:
+            self.handler.left(self)
+        else:
+            self.handler.closed(self, reason)
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from load import World
 
 
+NO_SUBSCRIPTION = 0x11
+
+
 class Role(Handler):
     """A persistent session and what it does. `wants_connection` says whether it is to be here."""
 
@@ -149,19 +152,22 @@ class Subscriber(Role):
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         sent = self.ledger.tick()
+        # If the answer to an earlier one was lost, the subscription may be gone.
+        is_again = any(x.unsubscribe_sent and not x.unsubscribed for x in subscription.intervals)
         for interval in subscription.intervals:
             interval.unsubscribe_sent = interval.unsubscribe_sent or sent
-        self.client.request(Request(subscription.filter, token=(subscription, None)))
+        self.client.request(Request(subscription.filter, token=(subscription, is_again)))
 
     def request_done(self, client: Client, request: Request) -> None:
         subscription, interval = request.token
         if request.reason >= 0x80 and self.world.allows_refusal:
             # It is asked for again on the next connection.
             client.drop()
-        elif interval is None:
+        elif isinstance(interval, bool):
+            is_again = interval
             for each in subscription.intervals:
                 each.unsubscribed = each.unsubscribed or self.ledger.tick()
-            if request.reason != 0:
+            if request.reason != 0 and not (is_again and request.reason == NO_SUBSCRIPTION):
                 self.violation(client, f"UNSUBSCRIBE {request.filter}: reason {request.reason:#x}")
         elif request.reason == request.qos:
             interval.acknowledged = self.ledger.tick()
@@ -246,12 +252,20 @@ class Dying(Role):
             return
         self.back_s = time.monotonic() + self.random.choice((0.0, 0.1, 0.5))
         if self.random.random() < 0.3:
-            self.will.state = "never"
-            self.will.disconnected_s = time.monotonic()
-            self.client.disconnect()
+            self.leave()
         else:
             self.client.drop()
             self.ended()
+
+    def leave(self) -> None:
+        """Disconnects in good order; the will is void once the server has closed."""
+        self.will.state = "maybe"
+        self.client.leave()
+
+    def left(self, client: Client) -> None:
+        # If the broker did so because it was killed, `broker_died` knows better.
+        self.will.state = "never"
+        self.will.disconnected_s = time.monotonic()
 
     def ended(self) -> None:
         """The connection was lost, here or at the server."""
@@ -269,4 +283,4 @@ class Dying(Role):
             self.will.state = "maybe"
 
     def is_done(self) -> bool:
-        return True
+        return not self.client.is_leaving

@@ -508,6 +508,8 @@ class Broker:
             connection.sock = None
             if connection.who and self.here.get(connection.who) is connection:
                 del self.here[connection.who]
+                # What was for this connection is not for the next one.
+                self.state.out = [out for out in self.state.out if out[0] != connection.who]
                 self.command("gone", connection.who, with_will, time.time())
 
     def handle(self, connection: Connection, first: int, body: bytes) -> None:
