@@ -214,21 +214,24 @@ class PowerCutDisk:
     def _choose(self, journal: Journal, rng: random.Random, mode: str, share: float) -> None:
         """Marks as durable what was not synced and is there by chance."""
         pending = [c for file in journal.files for c in file.changes if not c.is_durable]
-        names = [change for change in journal.name_changes if not change.is_durable]
-        numbers = sorted(change.number for change in pending + names)
-        until = numbers[rng.randrange(len(numbers))] if numbers else 0
-        in_order = mode == "first" or rng.random() < 0.7
-        for change in pending + names:
-            is_name = change.kind >= CREATE
+        numbers = sorted(change.number for change in pending)
+        until = rng.choice(numbers) if numbers else 0
+        for change in pending:
             if mode == "nothing":
                 # Of what a failed sync left behind that would be too kind.
                 change.is_durable = change.is_uncertain and rng.random() < 0.5
-            elif mode == "all":
-                change.is_durable = True
-            elif mode == "first" or (is_name and in_order):
-                change.is_durable = change.number < until
-            elif mode == "some" or is_name or change.kind != WRITE:
+            elif mode in ("all", "first"):
+                change.is_durable = mode == "all" or change.number < until
+            elif mode == "some" or change.kind != WRITE:
                 change.is_durable = rng.random() < share
+        names = [change for change in journal.name_changes if not change.is_durable]
+        names_mode = mode if mode in ("all", "nothing") else rng.choice(MODES[:4])
+        first = rng.randrange(len(names) + 1)
+        for i, change in enumerate(names):
+            if names_mode in ("all", "first"):
+                change.is_durable = names_mode == "all" or i < first
+            else:
+                change.is_durable = names_mode == "some" and rng.random() < share
 
 
 def _names(journal: Journal) -> dict[str, File]:

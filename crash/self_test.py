@@ -9,6 +9,7 @@ faults. The last line is `self test: N passed, N failed`.
 
 import argparse
 import concurrent.futures
+import itertools
 import os
 import random
 import shutil
@@ -155,12 +156,11 @@ class Shim:
     def __init__(self, folder: Path) -> None:
         self.library = disk_image.build(folder)
         self.folder = folder
-        self.count = 0
+        self.numbers = itertools.count()
 
     def start(self, program: str, **options: str) -> tuple[disk_image.PowerCutDisk, subprocess.Popen]:
         """A program that has begun."""
-        self.count += 1
-        place = self.folder / f"disk-{self.count}"
+        place = self.folder / f"disk-{next(self.numbers)}"
         place.mkdir()
         disk = disk_image.PowerCutDisk(place, self.library)
         disk.options = options
@@ -290,7 +290,9 @@ def passes(name: str, *arguments: str) -> None:
 def notices(name: str, fault: str, *arguments: str) -> None:
     """With the fault it must fail, and not for want of something else."""
     if name != "full_disk.py":
-        arguments += ("--fail-fast", "--rounds", "20", "--drain-timeout-s", "2")
+        # Some faults show only with what a store does first.
+        arguments += ("--fail-fast", "--rounds", "30", "--rounds-per-store", "5")
+        arguments += ("--drain-timeout-s", "2")
     done = program(name, *arguments, fault=fault)
     if "skipped" in done.stdout:
         return
