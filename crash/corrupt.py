@@ -4,9 +4,9 @@
     python3 crash/corrupt.py --whimbrel target/release/whimbrel --rounds 30
 
 Two stores are made by a load: one that was stopped in good order, and one that was killed after an
-idle second. Both hold sessions with waiting messages, retained messages and subscriptions. Each round
-damages one file of a copy (bits, bytes, 512-byte blocks that are zeros or another's, truncation,
-removal) and starts the broker. It must
+idle second. Both hold sessions with waiting messages, retained messages and subscriptions. Each
+round damages one file of a copy (bits, bytes, 512-byte blocks that are zeros or another's,
+truncation, removal) and starts the broker. It must
 
 - refuse: exit code 2, and an error that names the file, the offset if it is a log, and `whimbrel
   store check`; or

@@ -3,8 +3,8 @@
 A `Disk` keeps a copy of the data directory as it was durable (`base`) and the journal of what the
 broker did to the directory since. `cut` makes the next data directory:
 
-- a change of a file that a sync of this file covers is there; so is a change of names that a sync of
-  the directory covers. A file whose name was not synced is gone with all its contents;
+- a change of a file that a sync of this file covers is there; so is a change of names that a sync
+  of the directory covers. A file whose name was not synced is gone with all its contents;
 - of the other writes chance takes none, all, the first ones, some in any order, or some of their
   512-byte sectors; or the file grows as they made it grow, and holds zeros there;
 - of the other changes of names chance takes the first ones, or some;
@@ -152,7 +152,7 @@ class PowerCutDisk:
         self._begin()
 
     def environment(self) -> dict[str, str]:
-        """For the broker's next process. Each has a journal of its own, as SIGKILL may tear its end."""
+        """For the broker's next process, with a journal of its own: SIGKILL may tear its end."""
         self.journals.append(self.folder / f"journal-{self.generation}-{len(self.journals)}")
         return {
             "LD_PRELOAD": str(self.library),

@@ -3,10 +3,11 @@
 
     python3 crash/full_disk.py --whimbrel target/release/whimbrel
 
-The data directory is on a tmpfs of 48 MiB, of which a file takes a part. Publishers fill it: they must
-be refused with 0x97 or held back, the broker must stay up, subscribers must get what there is. When
-the file is removed, and when a subscriber that was away has got its messages, publishing must work
-again without a restart. Then kill -9, on the full disk too, restart, and the check of `load.py`.
+The data directory is on a tmpfs of 48 MiB, of which a file takes a part. Publishers fill it: they
+must be refused with 0x97 or held back, the broker must stay up, subscribers must get what there is.
+When the file is removed, and when a subscriber that was away has got its messages, publishing must
+work again without a restart. Then kill -9, on the full disk too, restart, and the check of
+`load.py`.
 
 Needs root, or user namespaces; says `skipped` otherwise. The last line is
 `full disk: N passed, N failed`, in steps.

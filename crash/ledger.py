@@ -1,24 +1,25 @@
 """What was acknowledged, what arrived, and what follows from both.
 
-All events have a time on one logical clock (`Ledger.tick`): one thread sends and receives everything,
-so the order of its events is the order in which they happened as far as a client can know.
+All events have a time on one logical clock (`Ledger.tick`): one thread sends and receives
+everything, so the order of its events is the order in which they happened as far as a client can
+know.
 
 What must hold, and what may be either way:
 
-- A message whose PUBACK or PUBREC (below 0x80) came is *acknowledged*. It must reach every persistent
-  session that had the SUBACK of a matching subscription before the message was first sent and has
-  sent no UNSUBSCRIBE since.
+- A message whose PUBACK or PUBREC (below 0x80) came is *acknowledged*. It must reach every
+  persistent session that had the SUBACK of a matching subscription before the message was first
+  sent and has sent no UNSUBSCRIBE since.
 - A message without acknowledgement may or may not be there, on every session for itself. So may one
   that was first sent before the SUBACK, or that was acknowledged when UNSUBSCRIBE was sent (what
-  waits in a session may be dropped by it, MQTT-3.10.4). Nothing that was first sent after
-  UNSUBACK may come, nothing that was acknowledged before SUBSCRIBE was sent may come (subscriptions
-  here ask for no retained messages), and nothing that was never sent.
+  waits in a session may be dropped by it, MQTT-3.10.4). Nothing that was first sent after UNSUBACK
+  may come, nothing that was acknowledged before SUBSCRIBE was sent may come (subscriptions here ask
+  for no retained messages), and nothing that was never sent.
 - QoS 2 (of the delivery: the lower of message and subscription) arrives once, whatever happened.
 - QoS 1 may arrive again with DUP, or once the publisher has sent the message more than once.
-- Per topic, which has one publisher and one QoS, the first arrivals on a session are in order. Not so
-  in a shared group, where a message may move from one member to another.
-- A message for a shared group arrives at one member. It is looked for when all members are here, for
-  it may wait for one that is away.
+- Per topic, which has one publisher and one QoS, the first arrivals on a session are in order. Not
+  so in a shared group, where a message may move from one member to another.
+- A message for a shared group arrives at one member. It is looked for when all members are here,
+  for it may wait for one that is away.
 - The retained message of a topic is the last acknowledged one or any that was sent (again) after it
   was first sent; nothing at all only if none was acknowledged, or one of these was empty.
 - A will (one for each CONNECT, see `Will`) is due, void, or either.
@@ -138,9 +139,9 @@ class Will:
     """The will of one CONNECT.
 
     `state` is *maybe* until CONNACK, then *armed*: the server has it. When the connection ends
-    otherwise than by DISCONNECT 0, also by the end of the server, it is *due* after its delay, once.
-    It is *never* to come after DISCONNECT 0 or if the session was resumed before the delay had
-    passed; *maybe* if that was too close to tell.
+    otherwise than by DISCONNECT 0, also by the end of the server, it is *due* after its delay,
+    once. It is *never* to come after DISCONNECT 0 or if the session was resumed before the delay
+    had passed; *maybe* if that was too close to tell.
     """
 
     topic: str
@@ -296,7 +297,13 @@ class Ledger:
     # --- wills
 
     def will_arrived(
-        self, subscription: Subscription, topic: str, payload: bytes, qos: int, dup: bool, now_s: float
+        self,
+        subscription: Subscription,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        dup: bool,
+        now_s: float,
     ) -> None:
         """A message on a topic of wills came."""
         owner, number = subscription.owner, decode_payload(topic, payload)
@@ -315,7 +322,8 @@ class Ledger:
             counts.extend(bytes(number + 64 - len(counts)))
         counts[number] = min(counts[number] + 1, 255)
         if counts[number] > 1 and (qos == 2 or not dup):
-            self.violation(f"{owner}: will {topic} #{number} came {counts[number]} times, QoS {qos}")
+            times = counts[number]
+            self.violation(f"{owner}: will {topic} #{number} came {times} times, QoS {qos}")
 
     def missing_wills(self, subscription: Subscription) -> list[Will]:
         """Wills that are due and have not arrived, whether or not they had time for it."""
@@ -326,6 +334,7 @@ class Ledger:
                 interval.acknowledged is not None and interval.acknowledged < will.first_sent
                 for interval in subscription.intervals
             )
-            if will.state == "due" and is_subscribed and not (number < len(counts) and counts[number]):
+            has_arrived = number < len(counts) and counts[number]
+            if will.state == "due" and is_subscribed and not has_arrived:
                 found.append(will)
         return found

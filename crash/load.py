@@ -155,7 +155,7 @@ class World:
             self._check_retained()
 
     def settle(self, everybody: bool = False, finish: bool = True) -> bool:
-        """As `verify`, without the retained messages. `finish`: publishers get theirs acknowledged."""
+        """As `verify`, without retained messages. `finish`: publishers get theirs acknowledged."""
         for subscriber in self.subscribers:
             subscriber.wants_connection |= everybody
             subscriber.client.pause(False)

@@ -1,10 +1,10 @@
 """A small MQTT 5 client for many connections in one thread.
 
-A `Client` is a session of the client's side: it outlives its network connections. What was sent with
-QoS 1 or 2 and not acknowledged is sent again, in its order and with DUP, when the next CONNACK has
-session present 1; identifiers of received QoS 2 messages are remembered until their PUBREL. A `Loop`
-reads and writes for all of them. What happens is told to a `Handler`; what the server must never do
-is told to `Handler.violation`.
+A `Client` is a session of the client's side: it outlives its network connections. What was sent
+with QoS 1 or 2 and not acknowledged is sent again, in its order and with DUP, when the next CONNACK
+has session present 1; identifiers of received QoS 2 messages are remembered until their PUBREL. A
+`Loop` reads and writes for all of them. What happens is told to a `Handler`; what the server must
+never do is told to `Handler.violation`.
 """
 
 import errno
@@ -147,7 +147,7 @@ class Client:
         self._send(self._connect_packet())
 
     def leave(self) -> None:
-        """Sends DISCONNECT with reason 0, so that the will is void, and waits for the server to close.
+        """Sends DISCONNECT with reason 0, which voids the will; the server is to close then.
 
         To close at once could reset the connection before the server has read the DISCONNECT.
         """
@@ -176,7 +176,7 @@ class Client:
         self._send_publish(packet_id, outgoing, dup=False)
 
     def request(self, request: Request) -> None:
-        """Sends SUBSCRIBE or UNSUBSCRIBE; without an answer before the connection ends it is void."""
+        """Sends SUBSCRIBE or UNSUBSCRIBE; it is void if the connection ends before the answer."""
         packet_id = self._free_id()
         self.requests[packet_id] = request
         body = struct.pack(">HB", packet_id, 0) + _text(request.filter)

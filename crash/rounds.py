@@ -73,7 +73,9 @@ def temporary_folder(keep: list[bool]) -> Iterator[Path]:
 class Rounds:
     """Counts rounds, and prints those that fail with their seed."""
 
-    def __init__(self, name: str, options: argparse.Namespace, command: Command, disk: type) -> None:
+    def __init__(
+        self, name: str, options: argparse.Namespace, command: Command, disk: type[Disk]
+    ) -> None:
         self.name, self.options, self.command, self.disk = name, options, command, disk
         self.passed = self.failed = 0
         self.acknowledged = self.arrivals = 0
@@ -198,4 +200,5 @@ class Store:
         time.sleep(after_s)
         self.broker.kill()
         self.broker = None
-        what.append(f"again {after_s * 1000:.1f} ms after its start ({self.disk.killed(self.random)})")
+        done = self.disk.killed(self.random)
+        what.append(f"again {after_s * 1000:.1f} ms after its start ({done})")

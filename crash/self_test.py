@@ -158,7 +158,9 @@ class Shim:
         self.folder = folder
         self.numbers = itertools.count()
 
-    def start(self, program: str, **options: str) -> tuple[disk_image.PowerCutDisk, subprocess.Popen]:
+    def start(
+        self, program: str, **options: str
+    ) -> tuple[disk_image.PowerCutDisk, subprocess.Popen]:
         """A program that has begun."""
         place = self.folder / f"disk-{next(self.numbers)}"
         place.mkdir()

@@ -2,8 +2,8 @@
 """A slow, small, durable MQTT 5 broker to test the crash tests with: `self_test.py` starts it.
 
 It has the command line, the lines on stdout and the exit codes of Whimbrel, and a log of commands:
-a command is written, applied, synced, and only then answered. $TOY_FAULT names one of `FAULTS`, each of
-which some check must notice.
+a command is written, applied, synced, and only then answered. $TOY_FAULT names one of `FAULTS`,
+each of which some check must notice.
 """
 
 import errno
@@ -119,8 +119,8 @@ class Log:
     def write(self) -> bool:
         """Writes what was added; False if there is no room, and then it is dropped."""
         body = pickle.dumps(self.pending)
-        data = FRAME.pack(b"TOY1", len(body), self._crc(self.size, self.synced, body), self.size, self.synced)
-        data += body
+        crc = self._crc(self.size, self.synced, body)
+        data = FRAME.pack(b"TOY1", len(body), crc, self.size, self.synced) + body
         try:
             at = self.size
             while data:
@@ -185,6 +185,16 @@ class Log:
     def free_reserve(self) -> None:
         """Room for what frees room."""
         (self.folder / "reserve").unlink(missing_ok=True)
+
+
+def header(first: int, length: int) -> bytes:
+    """The fixed header of a packet."""
+    head = bytearray((first,))
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head)
 
 
 class Session:
@@ -271,7 +281,9 @@ class State:
         for _ in range(2 if FAULT == "will-twice" else 1):
             self.route(topic, payload, qos)
 
-    def publish(self, who: str, packet_id: int, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+    def publish(
+        self, who: str, packet_id: int, topic: str, payload: bytes, qos: int, retain: bool
+    ) -> None:
         session = self.sessions[who]
         self.out.append((who, struct.pack(">BBH", 0x40 if qos == 1 else 0x50, 2, packet_id)))
         if qos == 2:
@@ -311,15 +323,12 @@ class State:
             session.in_flight[session.next_id] = (topic, payload, qos, False)
             self.send(who, session.next_id, topic, payload, qos, False)
 
-    def send(self, who: str, packet_id: int, topic: str, payload: bytes, qos: int, dup: bool) -> None:
+    def send(
+        self, who: str, packet_id: int, topic: str, payload: bytes, qos: int, dup: bool
+    ) -> None:
         name = topic.encode()
         body = struct.pack(">H", len(name)) + name + struct.pack(">HB", packet_id, 0) + payload
-        length, head = len(body), bytearray((0x30 | qos << 1 | dup << 3,))
-        while length >= 0x80:
-            head.append(length & 0x7F | 0x80)
-            length >>= 7
-        head.append(length)
-        self.out.append((who, bytes(head) + body))
+        self.out.append((who, header(0x30 | qos << 1 | dup << 3, len(body)) + body))
 
     def acked(self, who: str, packet_id: int) -> None:
         self.sessions[who].in_flight.pop(packet_id, None)
@@ -345,9 +354,7 @@ class State:
                 if matches(topic_filter, topic):
                     name = topic.encode()
                     body = struct.pack(">H", len(name)) + name + b"\0" + payload
-                    length = len(body)
-                    head = struct.pack(">BBBB", 0x31, length & 127 | 128, length >> 7 & 127 | 128, length >> 14)
-                    self.out.append((who, head + body))
+                    self.out.append((who, header(0x31, len(body)) + body))
 
     def unsubscribe(self, who: str, packet_id: int, topic_filter: str) -> None:
         known = self.sessions[who].filters.pop(topic_filter, None) is not None
