@@ -190,7 +190,8 @@ class World:
                 if not role.is_done():
                     found.append(f"{role.client.client_id} was not closed after DISCONNECT")
             elif role.wants_connection and not role.client.is_connected:
-                found.append(f"{role.client.client_id} is not connected")
+                why = f" (refused with {role.refusal:#x})" if role.refusal else ""
+                found.append(f"{role.client.client_id} is not connected{why}")
             elif role.wants_connection and not role.is_done():
                 if finish or not isinstance(role, Publisher):
                     found.append(f"{role.client.client_id} has unanswered packets")

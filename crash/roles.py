@@ -24,15 +24,19 @@ class Role(Handler):
         self.random: random.Random = world.random
         self.client = Client(world.loop, client_id, self, **options)
         self.wants_connection = True
+        # Reason of the latest CONNACK or DISCONNECT with an error.
+        self.refusal: int | None = None
 
     def violation(self, client: Client, what: str) -> None:
         self.ledger.violation(f"{client.client_id}: {what}")
 
     def refused(self, client: Client, reason: int) -> None:
+        self.refusal = reason
         if not self.world.allows_refusal:
             self.violation(client, f"CONNECT was refused with {reason:#x}")
 
     def closed(self, client: Client, reason: int | None) -> None:
+        self.refusal = reason
         # While the broker is being killed anything may end.
         if self.world.allows_refusal and reason == QUOTA_EXCEEDED:
             return
