@@ -97,8 +97,8 @@ class World:
         """Whether its process runs, as far as we know."""
         return self.broker is not None and not self.broker.has_ended()
 
-    def broker_gone(self, at_once: bool) -> None:
-        """It was killed (`at_once`) or stopped."""
+    def broker_gone(self, at_once: bool, began_s: float | None = None) -> None:
+        """It was killed (`at_once`), or stopped, which began at `began_s`."""
         self.is_stopping = True
         if at_once:
             # What it had sent is ours, so the last acknowledgements count.
@@ -109,7 +109,7 @@ class World:
         for role in self.roles():
             role.client.drop()
         for dying in self.dying:
-            dying.broker_died(at_once)
+            dying.broker_died(at_once, began_s)
         self.broker = None
 
     def _connect_all(self) -> None:

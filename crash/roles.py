@@ -271,16 +271,16 @@ class Dying(Role):
         self.will.state = "never"
         self.will.disconnected_s = time.monotonic()
 
-    def ended(self) -> None:
-        """The connection was lost, here or at the server."""
+    def ended(self, at_s: float | None = None) -> None:
+        """The connection was lost, here or at the server, now or perhaps as early as `at_s`."""
         if self.will is not None and self.will.state == "armed":
             self.will.state = "due"
-            self.will.ended_s = time.monotonic()
-            self.will.due_s = self.will.ended_s + self.delay_s
+            self.will.ended_s = at_s or time.monotonic()
+            self.will.due_s = time.monotonic() + self.delay_s
 
-    def broker_died(self, at_once: bool) -> None:
-        """It was killed (`at_once`) or stopped in good order."""
-        self.ended()
+    def broker_died(self, at_once: bool, began_s: float | None) -> None:
+        """It was killed (`at_once`), or stopped in good order, which began at `began_s`."""
+        self.ended(began_s)
         gone_s = self.will.disconnected_s if self.will else None
         if at_once and gone_s is not None and time.monotonic() < gone_s + 0.3:
             # Nothing acknowledges a DISCONNECT.

@@ -184,8 +184,9 @@ class Store:
     def _end(self, what: list[str]) -> None:
         self.world.is_stopping = True
         if self.random.random() < self.rounds.stop_chance:
+            began_s = time.monotonic()
             self.broker.stop()
-            self.world.broker_gone(at_once=False)
+            self.world.broker_gone(at_once=False, began_s=began_s)
             what.append(f"SIGTERM {self.disk.stopped(self.random)}".strip())
         else:
             self.broker.kill()
