@@ -167,7 +167,7 @@ impl Check {
         }
         let later = &self.messages[last];
         let m = &self.messages[serial];
-        if first && !shared && last > serial && Some(m.last_send) < later.first_send {
+        if first && !shared && !m.will && last > serial && Some(m.last_send) < later.first_send {
             let what = format!(
                 "{} got {} after {}",
                 self.names[c],
