@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use whimbrel_codec::QoS;
-use whimbrel_store::{
-    Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket,
-};
+use whimbrel_store::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket};
 
 use crate::Mutation;
 
@@ -45,12 +43,7 @@ pub struct Tap<S> {
 
 impl<S: Store> Tap<S> {
     /// Between `shard` and `store`.
-    pub fn new(
-        store: S,
-        shard: u16,
-        tickets: Arc<Tickets>,
-        mutation: Option<Mutation>,
-    ) -> Tap<S> {
+    pub fn new(store: S, shard: u16, tickets: Arc<Tickets>, mutation: Option<Mutation>) -> Tap<S> {
         let (forgets, ahead) = (None, Ticket(0));
         Tap { store, shard, tickets, mutation, seen: 0, forgets, once: false, ahead }
     }
@@ -125,7 +118,8 @@ impl<S: Store> Store for Tap<S> {
         if self.swallows(record) {
             return;
         }
-        self.once |= matches!(record, Record::Delivered { entry, .. } if entry.qos == QoS::ExactlyOnce);
+        self.once |=
+            matches!(record, Record::Delivered { entry, .. } if entry.qos == QoS::ExactlyOnce);
         if self.mutation == Some(Mutation::LoseWill) {
             match record {
                 Record::Session { key, client_id, expiry_s, detached, keeps_messages, .. } => {

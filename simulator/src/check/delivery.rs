@@ -168,12 +168,8 @@ impl Check {
         let later = &self.messages[last];
         let m = &self.messages[serial];
         if first && !shared && last > serial && Some(m.last_send) < later.first_send {
-            let what = format!(
-                "{} got {} after {}",
-                self.names[c],
-                self.say(serial),
-                self.say(last)
-            );
+            let what =
+                format!("{} got {} after {}", self.names[c], self.say(serial), self.say(last));
             self.fail(3, what);
         }
     }
