@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use whimbrel_codec::{
-    Ack, Frame, Packet, PacketId, Property, Publish, QoS, ReasonCode, Version,
-};
+use whimbrel_codec::{Ack, Frame, Packet, PacketId, Property, Publish, QoS, ReasonCode, Version};
 
 /// Number of a message: it stands in its payload.
 pub type Serial = usize;
@@ -171,7 +169,10 @@ impl Connection {
 /// A packet of the broker as the simulator needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
-    ConnAck { present: bool, reason: ReasonCode },
+    ConnAck {
+        present: bool,
+        reason: ReasonCode,
+    },
     Publish(Delivered),
     PubAck(u16, ReasonCode),
     PubRec(u16, ReasonCode),

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use whimbrel_codec::QoS;
+<<<<<<< HEAD
 use whimbrel_store::{
     Committed, Fetch, Fetched, MessageBody, MessageRecord, Record, SessionKey, Store, Stored,
     Ticket,
 };
+=======
+use whimbrel_store::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket};
+>>>>>>> main
 
 use crate::Mutation;
 
@@ -46,12 +50,7 @@ pub struct Tap<S> {
 
 impl<S: Store> Tap<S> {
     /// Between `shard` and `store`.
-    pub fn new(
-        store: S,
-        shard: u16,
-        tickets: Arc<Tickets>,
-        mutation: Option<Mutation>,
-    ) -> Tap<S> {
+    pub fn new(store: S, shard: u16, tickets: Arc<Tickets>, mutation: Option<Mutation>) -> Tap<S> {
         let (forgets, ahead) = (None, Ticket(0));
         Tap { store, shard, tickets, mutation, seen: 0, forgets, once: false, ahead }
     }
@@ -126,7 +125,8 @@ impl<S: Store> Store for Tap<S> {
         if self.swallows(record) {
             return;
         }
-        self.once |= matches!(record, Record::Delivered { entry, .. } if entry.qos == QoS::ExactlyOnce);
+        self.once |=
+            matches!(record, Record::Delivered { entry, .. } if entry.qos == QoS::ExactlyOnce);
         if self.mutation == Some(Mutation::LoseWill) {
             match record {
                 Record::Session { key, client_id, expiry_s, detached, keeps_messages, .. } => {

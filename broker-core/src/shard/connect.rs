@@ -53,6 +53,13 @@ impl Shard {
             }
             return Flow::Move(ShardId(home));
         }
+        // Who has a session may come and take what waits, which makes room.
+        let new = wishes.session_expiry_s > 0 && self.find_session(client_id).is_none();
+        if new && self.is_full() {
+            let refusal = refusal(ReasonCode::QuotaExceeded, "the store has no room");
+            self.refuse(id, connect, &refusal);
+            return Flow::Ended;
+        }
         let credentials = Credentials {
             client_id,
             user_name: connect.user_name,
@@ -93,10 +100,6 @@ impl Shard {
         }
         if self.pressure {
             return Err(refusal(ReasonCode::ServerBusy, "the broker is short of memory"));
-        }
-        let persistent = Wishes::of(connect).session_expiry_s > 0;
-        if persistent && self.is_full() {
-            return Err(refusal(ReasonCode::QuotaExceeded, "the store has no room"));
         }
         // [MQTT-3.1.3-8] of 3.1.1; in 3.1 a client identifier is never empty.
         let may_be_empty = match connect.version {

@@ -31,8 +31,8 @@ use whimbrel_topics::{matches, parse_shared};
 
 use crate::client::Serial;
 
-pub use sessions::{Closing, Fact};
 use sessions::Session;
+pub use sessions::{Closing, Fact};
 use wills::Will;
 
 /// A promise that was broken.

@@ -50,13 +50,12 @@ impl Check {
             self.by_topic.keys().filter(|topic| topic.starts_with("r/")).cloned().collect();
         for topic in topics {
             let sent = |serial: &&Serial| self.messages[**serial].first_send.is_some();
-            let writes: Vec<Serial> =
-                self.by_topic[&topic].iter().filter(sent).copied().collect();
+            let writes: Vec<Serial> = self.by_topic[&topic].iter().filter(sent).copied().collect();
             let possible: Vec<Serial> =
                 writes.iter().copied().filter(|w| self.is_superseded(*w, now).is_none()).collect();
             let acked = |w: &Serial| self.messages[*w].acked.is_some();
-            let none_is_right = possible.iter().any(|w| self.messages[*w].empty)
-                || !writes.iter().any(acked);
+            let none_is_right =
+                possible.iter().any(|w| self.messages[*w].empty) || !writes.iter().any(acked);
             let wrong = match there.get(&topic) {
                 Some(serial) if !possible.contains(serial) => Some(self.say(*serial)),
                 None if !none_is_right => Some("nothing".to_owned()),

@@ -185,9 +185,9 @@ impl Check {
         let (wall, started) = (self.wall, self.started_wall);
         let session = &mut self.sessions[c];
         let Some(pending) = session.pending.take_if(|pending| pending.link == link) else { return };
-        let over = session
-            .ends
-            .is_some_and(|(_, last)| last.max(started).saturating_add(SLACK_MS) < pending.sent_wall);
+        let over = session.ends.is_some_and(|(_, last)| {
+            last.max(started).saturating_add(SLACK_MS) < pending.sent_wall
+        });
         let wrong = match (present, session.exists) {
             (true, _) if pending.clean => Some("session present after Clean Start"),
             (true, Exists::No | Exists::Ending) => Some("session present, but there was none"),

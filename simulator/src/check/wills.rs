@@ -83,12 +83,19 @@ impl Check {
     }
 
     /// The broker has seen the connection end.
-    pub fn will_closed(&mut self, c: usize, link: usize, closing: Closing, short: bool)
-        -> Option<Fact> {
+    pub fn will_closed(
+        &mut self,
+        c: usize,
+        link: usize,
+        closing: Closing,
+        short: bool,
+    ) -> Option<Fact> {
         let (event, wall) = (self.tick(), self.wall);
-        let found = self.wills.iter_mut().enumerate().find(|(_, will)| {
-            will.client == c && will.link == link && will.closed.is_none()
-        });
+        let found = self
+            .wills
+            .iter_mut()
+            .enumerate()
+            .find(|(_, will)| will.client == c && will.link == link && will.closed.is_none());
         let (index, will) = found?;
         will.closed = Some((wall, wall));
         will.closed_event = event;

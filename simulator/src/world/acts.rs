@@ -164,8 +164,7 @@ impl World {
         let new_expiry_s = changed.then(|| *self.rng.pick(&[0, 0, 2, 600]));
         let list: Vec<Property<'_>> =
             new_expiry_s.into_iter().map(Property::SessionExpiryIntervalS).collect();
-        let reason =
-            if with_will { ReasonCode::DisconnectWithWill } else { ReasonCode::Success };
+        let reason = if with_will { ReasonCode::DisconnectWithWill } else { ReasonCode::Success };
         let properties = Properties::new(&list);
         let name = &self.clients[c].name;
         note!(

@@ -217,8 +217,7 @@ impl World {
             let (now_ms, wall_ms) = (self.now_ms, self.wall_ms());
             let start = Start { now_ms, wall_ms, shards };
             let mutation = self.options.mutation;
-            let started =
-                Broker::start(&self.plan, &self.machine, start, mutation, &mut self.rng);
+            let started = Broker::start(&self.plan, &self.machine, start, mutation, &mut self.rng);
             if self.machine.is_off() {
                 note!(self.trace, now_ms, "the power goes while the broker starts");
                 drop(started);

@@ -215,7 +215,8 @@ impl World {
         let known = d.qos == QoS::ExactlyOnce && client.received.contains_key(&d.id);
         let suppressed = if known { ", known" } else { "" };
         note!(self.trace, self.now_ms, "{} #{link} gets {}{suppressed}", client.name, say(d));
-        let most = if client.habits.version.is_v5() { client.habits.receive_maximum } else { 65_535 };
+        let most =
+            if client.habits.version.is_v5() { client.habits.receive_maximum } else { 65_535 };
         if let (READER, true, Some(seen), Some(serial)) =
             (c, d.retain, &mut self.seen_retained, d.serial)
         {

@@ -247,9 +247,11 @@ impl World {
     /// A connection was accepted and closed before its events were read.
     fn pass_by(&mut self, name: &str, present: bool) {
         let Some(c) = self.client_named(name) else { return };
-        let newest = self.links.iter_mut().rev().find(|(_, link)| {
-            link.client == c && !link.broker_open && !link.connected
-        });
+        let newest = self
+            .links
+            .iter_mut()
+            .rev()
+            .find(|(_, link)| link.client == c && !link.broker_open && !link.connected);
         if let Some((&id, link)) = newest {
             (link.connected, link.was_opened) = (true, true);
             self.opened(c, id, present);
