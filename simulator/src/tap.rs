@@ -5,14 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use whimbrel_codec::QoS;
-<<<<<<< HEAD
 use whimbrel_store::{
     Committed, Fetch, Fetched, MessageBody, MessageRecord, Record, SessionKey, Store, Stored,
     Ticket,
 };
-=======
-use whimbrel_store::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket};
->>>>>>> main
 
 use crate::Mutation;
 

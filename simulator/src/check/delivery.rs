@@ -167,19 +167,9 @@ impl Check {
         }
         let later = &self.messages[last];
         let m = &self.messages[serial];
-<<<<<<< HEAD
         if first && !shared && !m.will && last > serial && Some(m.last_send) < later.first_send {
-            let what = format!(
-                "{} got {} after {}",
-                self.names[c],
-                self.say(serial),
-                self.say(last)
-            );
-=======
-        if first && !shared && last > serial && Some(m.last_send) < later.first_send {
             let what =
                 format!("{} got {} after {}", self.names[c], self.say(serial), self.say(last));
->>>>>>> main
             self.fail(3, what);
         }
     }
