@@ -14,9 +14,6 @@ use crate::plan::{Keeping, Plan};
 use crate::rng::Rng;
 use crate::tap::{Tap, Tickets};
 
-/// The core's clock does not begin at 0, so that times before the start of the broker can be told.
-const CLOCK_START_MS: u64 = 1 << 40;
-
 /// A broker that runs.
 pub struct Broker {
     pub shards: Vec<Shard>,
@@ -85,7 +82,7 @@ impl Broker {
             log = Some(opened.0);
         }
         let shared = Shared::new(start.shards, rng.any());
-        shared.wall_origin_ms.store(start.wall_ms - CLOCK_START_MS, Relaxed);
+        shared.wall_origin_ms.store(start.wall_ms, Relaxed);
         let config = Arc::new(plan.config());
         let tickets = Tickets::new(start.shards);
         let shard = |at: u16| {
@@ -94,7 +91,7 @@ impl Broker {
                 None => Box::new(Tap::new(MemoryStore, at, tickets.clone(), mutation)),
             };
             let (shared, config) = (shared.clone(), config.clone());
-            Shard::new(ShardId(at), shared, config, store, at.into(), Millis(CLOCK_START_MS))
+            Shard::new(ShardId(at), shared, config, store, at.into(), Millis::default())
         };
         let shards = (0..start.shards).map(shard).collect();
         let mut broker = Broker {
@@ -114,17 +111,16 @@ impl Broker {
 
     /// What the core calls this time.
     pub fn now(&self, now_ms: u64) -> Millis {
-        Millis(CLOCK_START_MS + now_ms - self.started_ms)
+        Millis(now_ms - self.started_ms)
     }
 
     fn restore(&mut self, recovered: &Recovered) {
         let Some(log) = self.log.clone() else { return };
-        let now = Millis(CLOCK_START_MS);
+        let now = Millis::default();
         self.shared.restore_retained_number(recovered.last_retained);
-        let mut scratch = Vec::new();
         for stored in &recovered.retained {
             match log.read(*stored) {
-                Ok(body) => self.shared.restore_retained(*stored, &body, &mut scratch),
+                Ok(body) => self.shards[0].handle_restore_retained(now, *stored, &body),
                 Err(error) => self.complain(format!("a retained message: {error}")),
             }
         }
@@ -143,16 +139,21 @@ impl Broker {
             places.insert(key, place);
         }
         for unrouted in &recovered.unrouted {
-            let reached: Vec<SessionRef> =
+            let mut reached: Vec<SessionRef> =
                 unrouted.reached.iter().filter_map(|key| places.get(&key.0).copied()).collect();
             match log.read(unrouted.stored) {
                 Ok(body) => {
                     for shard in &mut self.shards {
-                        shard.handle_unrouted(now, unrouted, &body, &reached);
+                        shard.handle_unrouted(now, unrouted, &body, &mut reached);
                     }
                 }
                 Err(error) => self.complain(format!("a message on its way: {error}")),
             }
+        }
+        // Only when all have it in their batches may the log say so.
+        self.shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
+        for unrouted in &recovered.unrouted {
+            self.shards[0].handle_routed(unrouted.stored.position);
         }
     }
 

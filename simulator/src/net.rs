@@ -40,6 +40,8 @@ pub struct Link {
     pub blocked: bool,
     /// The broker has said that the client is connected.
     pub connected: bool,
+    /// The same, and perhaps it is no longer so.
+    pub was_opened: bool,
     /// Session expiry of the DISCONNECT that the client has sent last.
     pub disconnect_expiry_s: Option<u32>,
 }
@@ -63,6 +65,7 @@ impl Link {
             paused: false,
             blocked: false,
             connected: false,
+            was_opened: false,
             disconnect_expiry_s: None,
         }
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use whimbrel_codec::QoS;
-use whimbrel_store::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket};
+use whimbrel_store::{
+    Committed, Fetch, Fetched, MessageBody, MessageRecord, Record, SessionKey, Store, Stored,
+    Ticket,
+};
 
 use crate::Mutation;
 
@@ -179,6 +182,10 @@ impl<S: Store> Store for Tap<S> {
 
     fn poll_fetched(&mut self) -> Option<Fetched> {
         self.store.poll_fetched()
+    }
+
+    fn read(&self, stored: Stored) -> Option<MessageBody> {
+        self.store.read(stored)
     }
 
     fn restating(&self) -> Option<u64> {

@@ -144,6 +144,11 @@ impl Shard {
             return;
         }
         self.restate();
+        self.end_batch();
+    }
+
+    /// The same without a part of a pass.
+    fn end_batch(&mut self) {
         self.durable.dirty = false;
         // Even an empty batch tells the store that this shard has done a round.
         if let Some(committed) = self.durable.store.commit() {
@@ -454,7 +459,11 @@ impl Shard {
         if !outbound.spilled.as_ref().is_some_and(|spilled| spilled.has_groups()) {
             return;
         }
-        let Some(spilled) = outbound.spilled.take() else { return };
+        // What came in this tick can be read once it has its place in the log.
+        self.end_batch();
+        let session = self.sessions.get_mut(slot as usize);
+        let spilled = session.and_then(|s| s.outbound.as_mut()).and_then(|o| o.spilled.take());
+        let Some(spilled) = spilled else { return };
         self.shared.stats.sub(self.id.0, Count::Queued, spilled.len() as u64);
         for entry in spilled.iter() {
             let Some(group) = entry.group else { continue };

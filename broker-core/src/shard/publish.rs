@@ -118,7 +118,11 @@ impl Shard {
             return self.refuse_publish(id, publish, reason, what);
         }
         let Some(from) = self.conns.get(id.0 as usize).map(|conn| conn.session) else { return };
-        if self.is_full() && publish.qos != QoS::AtMostOnce && !self.holds_back(id, publish) {
+        if self.is_full()
+            && publish.qos != QoS::AtMostOnce
+            && !self.is_known(from, publish)
+            && !self.holds_back(id, publish)
+        {
             return;
         }
         let mark = self.records();
@@ -171,6 +175,14 @@ impl Shard {
             self.keep_routing(key, p);
             p.mails = 0;
         }
+    }
+
+    /// A QoS 2 message that was received before and only needs its answer once more: refusing it
+    /// would forget that, and the next repetition would be delivered again.
+    fn is_known(&self, from: u32, publish: &Publish<'_>) -> bool {
+        let incoming = self.sessions.get(from as usize).and_then(|s| s.incoming.as_ref());
+        publish.qos == QoS::ExactlyOnce
+            && publish.packet_id.zip(incoming).is_some_and(|(id, incoming)| incoming.contains(id))
     }
 
     /// Method A of section 4.3.3. False if the message has come before or may not come: it is

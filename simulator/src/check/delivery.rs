@@ -167,7 +167,7 @@ impl Check {
         }
         let later = &self.messages[last];
         let m = &self.messages[serial];
-        if first && !shared && last > serial && Some(m.last_send) < later.first_send {
+        if first && !shared && !m.will && last > serial && Some(m.last_send) < later.first_send {
             let what =
                 format!("{} got {} after {}", self.names[c], self.say(serial), self.say(last));
             self.fail(3, what);
@@ -177,6 +177,8 @@ impl Check {
     /// One member of a group has got it; QoS 2 no other one may get.
     fn group_got(&mut self, c: usize, serial: Serial, d: &Delivered) {
         let m = &self.messages[serial];
+        // A session that ends with its connection takes with it that it has got a message.
+        let durable = self.sessions[c].expiry_least() > 0;
         let mut wrong = None;
         for (filter, sub) in &self.sessions[c].subs {
             if !sub.shared || !matches(&sub.plain, &m.topic) {
@@ -185,7 +187,7 @@ impl Check {
             let group = self.groups.entry(filter.clone()).or_default();
             group.due.remove(&serial);
             let got = group.got.entry(serial).or_default();
-            *got += u32::from(d.qos == QoS::ExactlyOnce);
+            *got += u32::from(d.qos == QoS::ExactlyOnce && durable);
             if *got > m.fresh {
                 wrong = Some(filter.clone());
             }

@@ -206,6 +206,8 @@ impl Check {
             m.first_send = Some(event);
             m.first_wall = wall;
         }
+        // A clock that was set back may have it expire earlier than the first sending says.
+        m.first_wall = m.first_wall.min(wall);
         m.last_send = event;
         m.sends += 1;
         m.fresh += u32::from(!again);

@@ -164,8 +164,8 @@ impl Check {
         let pending = self.sessions[c].pending.filter(|pending| pending.link == link);
         let Some(pending) = pending else { return };
         if !present {
+            // Until CONNACK says so, a crash may bring the old one back.
             self.void(c, true);
-            self.sessions[c].subs.clear();
             self.sessions[c].epoch += 1;
         }
         let session = &mut self.sessions[c];
@@ -209,6 +209,9 @@ impl Check {
             self.fail(4, what);
         }
         let session = &mut self.sessions[c];
+        if !present {
+            session.subs.clear();
+        }
         let there = session.ends.is_none_or(|(first, _)| first > wall);
         session.exists = if there { Exists::Yes } else { Exists::Maybe };
     }

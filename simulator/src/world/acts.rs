@@ -76,6 +76,14 @@ impl World {
         };
         let wants_will = !self.calm && self.rng.percent(habits.will_percent);
         let will = wants_will.then(|| self.will_of(c));
+        // A CONNECT that the broker has not seen is not to overtake this one.
+        let stale = self.links.values_mut().filter(|link| link.client == c && !link.was_opened);
+        for link in stale {
+            link.up.clear();
+            if let Some(bytes) = &mut link.moved {
+                bytes.clear();
+            }
+        }
         self.last_link += 1;
         let id = self.last_link;
         let shards = self.broker.as_ref().map_or(1, |broker| broker.shards.len());

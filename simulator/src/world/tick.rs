@@ -231,7 +231,7 @@ impl World {
                     return self.pass_by(client_id, *session_present);
                 };
                 let Some(link) = self.links.get_mut(&id) else { return };
-                link.connected = true;
+                (link.connected, link.was_opened) = (true, true);
                 let c = link.client;
                 self.opened(c, id, *session_present);
             }
@@ -253,7 +253,7 @@ impl World {
             .rev()
             .find(|(_, link)| link.client == c && !link.broker_open && !link.connected);
         if let Some((&id, link)) = newest {
-            link.connected = true;
+            (link.connected, link.was_opened) = (true, true);
             self.opened(c, id, present);
         }
     }
