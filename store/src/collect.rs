@@ -23,6 +23,7 @@ pub(crate) struct Collected {
     /// Position, length and publisher of messages that were on their way.
     pub routing: HashMap<u64, (Stored, SessionKey)>,
     pub last_key: u64,
+    pub records: u64,
     /// The last record is that of a stop in good order.
     pub stopped: bool,
 }
@@ -44,6 +45,7 @@ impl Collected {
             retained: RetainedTable::new(identity),
             routing: HashMap::new(),
             last_key: 0,
+            records: 0,
             stopped: false,
         }
     }
@@ -65,6 +67,7 @@ impl Collected {
     pub(crate) fn frame(&mut self, frame: &Frame<'_>) -> Result<(), (u64, &'static str)> {
         for raw in RawRecords::new(frame.base, frame.records) {
             let raw = raw.map_err(|error| (frame.base + error.offset as u64, error.what))?;
+            self.records += 1;
             self.stopped = raw.kind() == STOPPED;
             let wanted = [MESSAGE, SESSION, UNRETAINED, ROUTING, ROUTED, PASS_BEGAN, PASS_ENDED];
             if wanted.contains(&raw.kind()) {
@@ -141,8 +144,14 @@ impl RetainedTable {
 
     /// In the order of their positions.
     pub(crate) fn finish(self) -> Vec<Stored> {
-        let mut all: Vec<Stored> =
-            self.topics.into_values().filter_map(|(_, stored)| stored).collect();
+        self.finish_numbered().into_iter().map(|(stored, _)| stored).collect()
+    }
+
+    /// With their numbers.
+    pub(crate) fn finish_numbered(self) -> Vec<(Stored, u64)> {
+        let all = self.topics.into_values();
+        let all = all.filter_map(|(number, stored)| Some((stored?, number)));
+        let mut all: Vec<(Stored, u64)> = all.collect();
         all.sort_unstable();
         all
     }

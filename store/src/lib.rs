@@ -36,11 +36,13 @@ mod record;
 mod recovered;
 mod recovery;
 mod replay;
+mod restate;
 mod scan;
 mod segments;
 pub mod sim_disk;
 mod survey;
 mod threads;
+pub mod tool;
 mod write;
 
 pub use disk::{Directory, Disk, DiskFile};
@@ -55,6 +57,7 @@ pub use record::{Record, RecordError, Records, WillRecord};
 pub use recovered::{
     InFlightRecovered, Recovered, SessionRecovered, SubscriptionRecovered, Unrouted, WillRecovered,
 };
+pub use restate::restate;
 pub use threads::Threads;
 
 /// A place in the log: bytes since the store was made. Never 0; 0 stands for "not stored".

@@ -525,6 +525,11 @@ impl<'a> RawRecord<'a> {
         Ok(record)
     }
 
+    /// Bytes of a message's record.
+    pub(crate) fn len(&self) -> u32 {
+        self.body.len() as u32
+    }
+
     /// The tag without the sign that positions count from the batch.
     pub(crate) fn kind(&self) -> u8 {
         if self.tag == MESSAGE { MESSAGE } else { self.tag & !IN_BATCH }

@@ -14,7 +14,7 @@ use crate::log::Options;
 use crate::passes::PassState;
 use crate::replay::{Bodies, Replay, replay, unrouted};
 use crate::segments::{Segment, Segments};
-use crate::survey::{Files, Survey, failed, list, read_store, survey};
+use crate::survey::{Files, Survey, Torn, failed, list, read_store, survey};
 use crate::write::Current;
 use crate::{OpenError, Position, Recovered, Stored};
 
@@ -45,11 +45,8 @@ pub(crate) fn open(
     let identity = read_store(disk)?;
     let mut survey = survey(disk, &files.starts, identity, &mut Err)?;
     let last_pass = survey.last_pass()?;
-    let cut_bytes = cut(disk, options, &mut survey)?;
-    let current = last_segment(disk, &survey)?;
-    make_durable(disk, &survey, &current)?;
-
-    let end = survey.end;
+    let torn = survey.torn.take();
+    let (end, synced, last) = (survey.end, survey.synced, survey.segments.last().cloned());
     let replayed = replay(&survey.segments, last_pass.began, identity)?;
     let pass = PassState {
         number: survey.collected.last_pass,
@@ -61,9 +58,17 @@ pub(crate) fn open(
     let next_key = survey.collected.last_key + 1;
     let segments = Segments::default();
     survey.segments.iter().for_each(|segment| segments.insert(segment.clone()));
-    segments.insert(current.segment.clone());
     let mut recovered = recovered(survey, replayed, options)?;
-    recovered.cut_bytes = cut_bytes;
+
+    // Nothing is changed before all is known to be well.
+    let last = last.filter(|last| last.packed.is_none() && last.end() == end);
+    if let Some(torn) = torn {
+        recovered.cut_bytes = torn.bytes;
+        cut(disk, options, &torn, last.as_deref())?;
+    }
+    let current = last_segment(disk, last, (end, identity))?;
+    make_durable(disk, (synced, end), &current)?;
+    segments.insert(current.segment.clone());
     current.segment.set_end(u64::MAX);
     Ok(Opened { lock, identity, segments, current, end, next_key, pass, recovered })
 }
@@ -131,29 +136,36 @@ fn make_segment(disk: &dyn Disk, start: u64, identity: u64) -> Result<Arc<Segmen
 
 /// Cuts off an end that was torn. The last file goes first, so that what remains has a torn end
 /// at any time.
-fn cut(disk: &dyn Disk, options: &Options, survey: &mut Survey) -> Result<u64, OpenError> {
-    let Some(torn) = survey.torn.take() else { return Ok(0) };
+fn cut(
+    disk: &dyn Disk,
+    options: &Options,
+    torn: &Torn,
+    last: Option<&Segment>,
+) -> Result<(), OpenError> {
     for name in torn.remove.iter().rev() {
         disk.remove(name).map_err(failed(name, "remove"))?;
         disk.sync_dir().map_err(failed("", "sync"))?;
     }
-    let last = survey.segments.last();
-    if let Some(last) = last.filter(|last| last.packed.is_none()) {
-        let offset = survey.end - last.start + SEGMENT_HEADER_BYTES;
+    if let Some(last) = last {
+        let offset = last.end() - last.start + SEGMENT_HEADER_BYTES;
         last.file.truncate(offset).map_err(failed(&last.name(), "cut"))?;
         if torn.bytes > 0 {
             let (file, bytes) = (last.name(), torn.bytes);
             (options.on_event)(Event::Cut { file, offset, bytes });
         }
     }
-    Ok(torn.bytes)
+    Ok(())
 }
 
 /// The segment that will grow.
-fn last_segment(disk: &dyn Disk, survey: &Survey) -> Result<Current, OpenError> {
-    let segment = match survey.segments.last() {
-        Some(last) if last.packed.is_none() && last.end() == survey.end => last.clone(),
-        _ => make_segment(disk, survey.end, survey.identity)?,
+fn last_segment(
+    disk: &dyn Disk,
+    last: Option<Arc<Segment>>,
+    (end, identity): (u64, u64),
+) -> Result<Current, OpenError> {
+    let segment = match last {
+        Some(last) => last,
+        None => make_segment(disk, end, identity)?,
     };
     let size = segment.file.size().map_err(failed(&segment.name(), "read"))?;
     Ok(Current { segment, size, fresh: false })
@@ -161,12 +173,16 @@ fn last_segment(disk: &dyn Disk, survey: &Survey) -> Result<Current, OpenError> 
 
 /// What was read may be in the system's memory only, and the system may think that it is on
 /// disk if a sync has failed before. So what nobody says was durable is written again.
-fn make_durable(disk: &dyn Disk, survey: &Survey, current: &Current) -> Result<(), OpenError> {
+fn make_durable(
+    disk: &dyn Disk,
+    (synced, end): (u64, u64),
+    current: &Current,
+) -> Result<(), OpenError> {
     let segment = &current.segment;
     let name = segment.name();
     let place = |position: u64| position - segment.start + SEGMENT_HEADER_BYTES;
-    let end = place(survey.end);
-    let mut at = place(survey.synced.clamp(segment.start, survey.end));
+    let mut at = place(synced.clamp(segment.start, end));
+    let end = place(end);
     let mut buffer = Vec::new();
     let mut write = || {
         while at < end {

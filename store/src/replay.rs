@@ -36,10 +36,11 @@ pub(crate) fn replay(
     Ok(replay)
 }
 
-type EachRecord<'a> = dyn FnMut(&crate::record::RawRecord<'_>) -> Result<(), &'static str> + 'a;
+pub(crate) type EachRecord<'a> =
+    dyn FnMut(&crate::record::RawRecord<'_>) -> Result<(), &'static str> + 'a;
 
 /// Reads frames from `from` on; places that are damaged are left out.
-fn each_record(
+pub(crate) fn each_record(
     segments: &[Arc<Segment>],
     from: u64,
     identity: u64,

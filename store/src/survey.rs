@@ -34,6 +34,8 @@ pub(crate) struct Survey {
     pub synced: u64,
     pub collected: Collected,
     pub frames: u64,
+    /// Where segments begin that are damaged.
+    pub damaged: Vec<u64>,
 }
 
 /// An end that is to be cut off.
@@ -122,6 +124,7 @@ pub(crate) fn survey<'a>(
         synced: 0,
         collected: Collected::new(identity),
         frames: 0,
+        damaged: Vec::new(),
     };
     let mut surveyor = Surveyor { raw, on_problem, survey };
     for index in 0..surveyor.raw.len() {
@@ -144,8 +147,18 @@ impl Surveyor<'_> {
                 return Ok(self.cut(index, start));
             }
             Err(foreign) => {
-                (self.on_problem)(foreign_error(&name, foreign))?;
-                return Ok(true);
+                self.damaged(start, foreign_error(&name, foreign))?;
+                // Its frames may tell what they hold all the same.
+                let next = self.raw.get(index + 1).map(|next| next.start);
+                let mut frames = Frames::new(&file, (start, next), start, self.survey.identity)
+                    .map_err(failed(&name, "read"))?;
+                if !frames.seek(start).map_err(failed(&name, "read"))? {
+                    return match next {
+                        Some(next) => self.packed((start, next), &file).map(|()| true),
+                        None => Ok(true),
+                    };
+                }
+                SegmentHeader { kind: Kind::Frames, start, end: 0, identity: 0 }
             }
         };
         if start != self.survey.end {
@@ -175,6 +188,13 @@ impl Surveyor<'_> {
         }))
     }
 
+    fn damaged(&mut self, start: u64, error: OpenError) -> Result<(), OpenError> {
+        if self.survey.damaged.last() != Some(&start) {
+            self.survey.damaged.push(start);
+        }
+        (self.on_problem)(error)
+    }
+
     fn restart_chain(&mut self, start: u64) {
         self.survey.chain_start = start;
         self.survey.collected.restart();
@@ -195,7 +215,8 @@ impl Surveyor<'_> {
                 let collected = self.survey.collected.frame(&frame);
                 if let Err((position, what)) = collected {
                     let offset = position - start + SEGMENT_HEADER_BYTES;
-                    (self.on_problem)(OpenError::Damaged { file: name.clone(), offset, what })?;
+                    let file = name.clone();
+                    self.damaged(start, OpenError::Damaged { file, offset, what })?;
                 }
             }
             let end = frames.position();
@@ -220,7 +241,7 @@ impl Surveyor<'_> {
             }
             let offset = end - start + SEGMENT_HEADER_BYTES;
             let what = "there is no whole frame, but what follows was durable";
-            (self.on_problem)(OpenError::Damaged { file: name.clone(), offset, what })?;
+            self.damaged(start, OpenError::Damaged { file: name.clone(), offset, what })?;
             self.survey.collected.hole();
             if !frames.seek(end + 1).map_err(read)? {
                 self.survey.end = next.unwrap_or(end);
@@ -258,7 +279,7 @@ impl Surveyor<'_> {
         }
         match wrong {
             Some((offset, what)) => {
-                (self.on_problem)(OpenError::Damaged { file: name.clone(), offset, what })
+                self.damaged(start, OpenError::Damaged { file: name.clone(), offset, what })
             }
             None => Ok(()),
         }

@@ -441,7 +441,11 @@ impl World {
             return;
         }
         self.journals[writer].record(&Record::Dropped { key });
-        self.session(writer, key).queue.remove(0);
+        let entry = self.session(writer, key).queue.remove(0);
+        // As messages of a shared subscription are handed over to a session elsewhere.
+        if entry.stored.position.writer().is_none() && self.rng.one_in(2) {
+            self.mail.push(((writer as u16 + 1) % WRITERS, entry.stored));
+        }
     }
 
     fn acknowledged(&mut self, writer: usize) {
@@ -627,6 +631,7 @@ impl World {
                 .collect();
             let mut reached = one.reached.clone();
             keys.sort();
+            keys.dedup();
             reached.sort();
             if keys != reached {
                 return Err(format!("reached {reached:?} instead of {keys:?}"));
