@@ -206,7 +206,11 @@ fn recovered(survey: Survey, replayed: Replay, options: &Options) -> Result<Reco
     let mut bodies = Bodies::new(&segments);
     for (stored, number) in stated {
         match bodies.read(stored)? {
-            Some(body) => table.set(body.record().topic, number, Some(stored)),
+            Some(body) => {
+                let record = body.record();
+                let number = record.retained.unwrap_or_default().max(number);
+                table.set(record.topic, number, Some(stored));
+            }
             None => (options.on_event)(Event::Unreadable {
                 file: "the log".into(),
                 offset: stored.position.0,
