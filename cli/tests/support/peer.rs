@@ -1,5 +1,6 @@
 //! A client that is written in whole packets, for tests of what a session keeps.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
 
 use whimbrel_codec::{
@@ -15,6 +16,7 @@ pub struct Peer {
     /// Of CONNACK.
     pub session_present: bool,
     next_id: u16,
+    inbox: VecDeque<Vec<u8>>,
 }
 
 /// A message as it was received.
@@ -48,7 +50,12 @@ impl Peer {
     }
 
     pub fn connect(broker: &Broker, client_id: &str, opening: &Opening<'_>) -> Peer {
-        let mut peer = Peer { client: broker.tcp(), session_present: false, next_id: 0 };
+        let mut peer = Peer {
+            client: broker.tcp(),
+            session_present: false,
+            next_id: 0,
+            inbox: VecDeque::new(),
+        };
         let properties = [Property::SessionExpiryIntervalS(opening.expiry_s)];
         let delay = [Property::WillDelayIntervalS(opening.will_delay_s)];
         peer.send(Packet::Connect(Connect {
@@ -79,13 +86,24 @@ impl Peer {
         self.client.send(&bytes);
     }
 
-    /// The next packet must be of this kind.
-    fn expect<T>(&mut self, what: &str, take: impl FnOnce(Packet<'_>) -> Option<T>) -> T {
-        let bytes = self.client.packet();
-        let frame = Frame::parse(&bytes, u32::MAX).unwrap().unwrap();
-        let packet = Packet::decode(Version::V5, &frame, &bytes).unwrap();
-        let shown = format!("{packet:?}");
-        take(packet).unwrap_or_else(|| panic!("{what} was to come, not {shown}"))
+    /// The next packet of this kind. Those of other kinds wait: the standard leaves the order
+    /// between most kinds to the server.
+    fn expect<T>(&mut self, what: &str, take: impl Fn(Packet<'_>) -> Option<T>) -> T {
+        for (index, bytes) in self.inbox.iter().enumerate() {
+            if let Some(taken) = take(decode(bytes)) {
+                self.inbox.remove(index);
+                return taken;
+            }
+        }
+        loop {
+            let bytes = self.client.packet();
+            let packet = decode(&bytes);
+            assert!(!matches!(packet, Packet::Disconnect(_)), "{what} was to come, not {packet:?}");
+            if let Some(taken) = take(packet) {
+                return taken;
+            }
+            self.inbox.push_back(bytes);
+        }
     }
 
     fn packet_id(&mut self) -> PacketId {
@@ -126,17 +144,19 @@ impl Peer {
     /// The next message, not acknowledged.
     pub fn message(&mut self) -> Got {
         self.expect("PUBLISH", |packet| match packet {
-            Packet::Publish(publish) => Some(Got {
-                topic: publish.topic.into(),
-                payload: publish.payload.into(),
-                qos: publish.qos,
-                retain: publish.retain,
-                dup: publish.dup,
-                packet_id: publish.packet_id,
-                properties: publish.properties.iter().map(|p| format!("{p:?}")).collect(),
-            }),
+            Packet::Publish(publish) => Some(got(&publish)),
             _ => None,
         })
+    }
+
+    /// So many messages, not acknowledged.
+    pub fn burst(&mut self, messages: usize) -> Vec<Got> {
+        (0..messages).map(|_| self.message()).collect()
+    }
+
+    /// Acknowledges a burst.
+    pub fn acknowledge_all(&mut self, messages: &[Got]) {
+        messages.iter().for_each(|got| self.acknowledge(got));
     }
 
     /// The next message must be this one; it is acknowledged.
@@ -152,7 +172,7 @@ impl Peer {
         match got.qos {
             QoS::ExactlyOnce => {
                 self.receive(got);
-                self.send(Packet::PubComp(Ack::new(packet_id)));
+                self.complete(packet_id);
             }
             _ => self.send(Packet::PubAck(Ack::new(packet_id))),
         }
@@ -164,6 +184,7 @@ impl Peer {
         assert_eq!(Some(self.pubrel()), got.packet_id);
     }
 
+    /// The next PUBREL, not answered.
     pub fn pubrel(&mut self) -> PacketId {
         self.expect("PUBREL", |packet| match packet {
             Packet::PubRel(ack) => Some(ack.packet_id),
@@ -171,9 +192,32 @@ impl Peer {
         })
     }
 
+    /// Ends a delivery of QoS 2.
+    pub fn complete(&mut self, packet_id: PacketId) {
+        self.send(Packet::PubComp(Ack::new(packet_id)));
+    }
+
     /// Nothing more was on its way.
     pub fn has_all(&mut self) {
         self.send(Packet::PingReq);
         self.expect("PINGRESP", |packet| matches!(packet, Packet::PingResp).then_some(()));
+        assert!(self.inbox.is_empty(), "{:?}", decode(&self.inbox[0]));
+    }
+}
+
+fn decode(bytes: &[u8]) -> Packet<'_> {
+    let frame = Frame::parse(bytes, u32::MAX).unwrap().unwrap();
+    Packet::decode(Version::V5, &frame, bytes).unwrap()
+}
+
+fn got(publish: &Publish<'_>) -> Got {
+    Got {
+        topic: publish.topic.into(),
+        payload: publish.payload.into(),
+        qos: publish.qos,
+        retain: publish.retain,
+        dup: publish.dup,
+        packet_id: publish.packet_id,
+        properties: publish.properties.iter().map(|p| format!("{p:?}")).collect(),
     }
 }
