@@ -141,6 +141,14 @@ impl Peer {
         }
     }
 
+    /// Publishes at QoS 2 and does not release the message.
+    pub fn begin_exactly_once(&mut self, topic: &str, payload: &[u8]) {
+        let packet_id = Some(self.packet_id());
+        let qos = QoS::ExactlyOnce;
+        self.send(Packet::Publish(Publish { packet_id, qos, ..Publish::new(topic, payload) }));
+        self.expect("PUBREC", |packet| matches!(packet, Packet::PubRec(_)).then_some(()));
+    }
+
     /// The next message, not acknowledged.
     pub fn message(&mut self) -> Got {
         self.expect("PUBLISH", |packet| match packet {

@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_store::sim_disk::SimDisk;
 use whimbrel_store::{
-    Disk, Entry, EntryQueue, Journal, Log, MessageBody, MessageRecord, OpenError, Options,
-    Position, Record, Records, Recovered, SessionKey, SessionRecovered, Store, Stored,
-    SubscriptionRecovered, Ticket, WallMs, WillRecovered, restate, tool,
+    Disk, Entry, EntryQueue, InFlightRecovered, Journal, Log, MessageBody, MessageRecord,
+    OpenError, Options, Position, Record, Records, Recovered, SessionKey, SessionRecovered, Store,
+    Stored, SubscriptionRecovered, Ticket, WallMs, WillRecovered, restate, tool,
 };
 
 const IDENTITY: u64 = 0x0123_4567_89ab_cdef;
@@ -310,13 +310,15 @@ fn store_files() -> &'static [(String, Vec<u8>)] {
         for number in 0..90 {
             round(&mut journal, &mut sessions, &mut retained, number);
             log.work(u64::from(number));
+            while log.work_reads().did {}
         }
         log.stop().expect("a healthy disk");
         drop((journal, log));
         let files = files(&disk);
         assert!(files.len() > 4, "several segments");
         let packed = |content: &[u8]| content.starts_with(b"WHIMBREL") && content[12] == 1;
-        assert!(files.iter().any(|(_, content)| packed(content)), "a packed one");
+        let names: Vec<_> = files.iter().map(|(name, content)| (name, content.len())).collect();
+        assert!(files.iter().any(|(_, content)| packed(content)), "a packed one: {names:?}");
         files
     })
 }
@@ -335,17 +337,30 @@ fn round(
     let becomes = Some(u64::from(number) + 1).filter(|_| number % 20 == 10);
     queue(journal, &mut fresh, number, becomes);
     let mut entry = fresh.pop().expect("just pushed");
-    journal.record(&Record::Queued { key, entry: entry.clone() });
+    // A few stay in flight, so that old segments hold little that is alive.
+    let in_flight = PacketId::new(number as u16).filter(|_| number % 13 == 1);
+    match in_flight {
+        Some(packet_id) => {
+            journal.record(&Record::Delivered { key, packet_id, entry: entry.clone() });
+        }
+        None => journal.record(&Record::Queued { key, entry: entry.clone() }),
+    }
     if number % 30 == 7 {
         journal.record(&Record::Routing { stored: entry.stored, from: key });
     }
     let base = journal.commit().expect("a batch").base;
     entry.stored.position = entry.stored.position.settled(base);
-    session.queue.push(&entry);
+    match in_flight {
+        Some(packet_id) => {
+            let entry = Some(entry.clone());
+            session.in_flight.push_back(InFlightRecovered { packet_id, entry });
+        }
+        None => session.queue.push(&entry),
+    }
     if let Some(becomes) = becomes {
         *retained = Some((entry.stored, becomes));
     }
-    while number % 13 != 0 && session.queue.len() > 2 {
+    while session.queue.len() > 2 {
         session.queue.pop();
         journal.record(&Record::Dropped { key });
     }
