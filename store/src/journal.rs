@@ -28,8 +28,7 @@ impl Journal {
     pub(crate) fn new(log: Arc<Log>, writer: u16) -> Journal {
         let mut batch = Vec::new();
         begin_batch(&mut batch);
-        let round = log.pass.round.load(Ordering::Acquire);
-        Journal { log, writer, batch, notes: None, restated: None, restated_last: 0, round }
+        Journal { log, writer, batch, notes: None, restated: None, restated_last: 0, round: 0 }
     }
 
     /// The number of this journal, for [`Position::here`](crate::Position::here).

@@ -5,6 +5,8 @@
 pub(crate) const FORMAT: u32 = 1;
 /// Positions begin here, so that 0 can stand for "none".
 pub(crate) const FIRST_POSITION: u64 = 4096;
+/// No log gets so long; what says so is damaged. So sums of positions do not overflow.
+pub(crate) const LAST_POSITION: u64 = 1 << 62;
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 pub(crate) const FRAME_HEADER_BYTES: usize = 24;
 /// A packed segment's index: one entry.
@@ -26,7 +28,8 @@ pub(crate) fn segment_name(start: u64) -> String {
 /// Where the segment of this name begins; none: it is no segment's name.
 pub(crate) fn segment_start(name: &str) -> Option<u64> {
     let start = u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()?;
-    (segment_name(start) == name).then_some(start)
+    let possible = (FIRST_POSITION..LAST_POSITION).contains(&start);
+    (possible && segment_name(start) == name).then_some(start)
 }
 
 /// The text of `STORE`.

@@ -42,7 +42,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// How many journals there will be: their numbers are below this.
     pub writers: u16,
-    /// Is told what an operator should know.
+    /// Is told what an operator should know. Like the callback of [`Log::set_wake`], it must not
+    /// call the log's `work`, `read` or `stop`.
     pub on_event: Box<dyn Fn(Event) + Send + Sync>,
 }
 
@@ -86,9 +87,9 @@ impl QueuedFrame {
 /// The writer of the log's own frames.
 pub(crate) const OWN: u16 = u16::MAX;
 
-/// Buffers that are kept to be used again, and the largest one that is.
-const POOL_BUFFERS: usize = 64;
-const POOL_BUFFER_BYTES: usize = 64 << 10;
+/// Buffers that are kept to be used again have so many bytes in all, and each.
+const POOL_BYTES: usize = 4 << 20;
+const POOL_BUFFER_BYTES: usize = 1 << 20;
 
 /// What journals and the store thread exchange.
 #[derive(Default)]
@@ -97,6 +98,8 @@ pub(crate) struct Queue {
     pub next: u64,
     pub frames: Vec<QueuedFrame>,
     pool: Vec<Vec<u8>>,
+    /// Of all buffers in the pool.
+    pool_bytes: usize,
     /// The store thread waits to be woken.
     pub asleep: bool,
     /// Something other than a frame has come.
@@ -278,6 +281,7 @@ impl Log {
         let mut committed = None;
         if batch.len() > FRAME_HEADER_BYTES {
             let fresh = queue.pool.pop().unwrap_or_default();
+            queue.pool_bytes -= fresh.capacity();
             let bytes = std::mem::replace(batch, fresh);
             self.backlog.fetch_add(bytes.len(), Ordering::Relaxed);
             committed = Some(queue.push(of.writer, bytes));
@@ -324,8 +328,10 @@ impl Queue {
     /// Takes buffers back.
     pub(crate) fn recycle(&mut self, spent: &mut Vec<Vec<u8>>) {
         for mut buffer in spent.drain(..) {
-            if self.pool.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
+            let bytes = buffer.capacity();
+            if bytes <= POOL_BUFFER_BYTES && self.pool_bytes + bytes <= POOL_BYTES {
                 buffer.clear();
+                self.pool_bytes += bytes;
                 self.pool.push(buffer);
             }
         }

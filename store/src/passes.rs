@@ -90,7 +90,7 @@ impl Log {
 
     fn begin_pass(&self, writing: &mut Writing) -> bool {
         let pass = &mut writing.pass;
-        pass.number += 1;
+        pass.number = pass.number.saturating_add(1);
         pass.began = self.push_record(&Record::PassBegan { pass: pass.number }).0;
         pass.stage = Stage::Restating;
         let all = self.segments.all();

@@ -393,6 +393,18 @@ impl SimFile {
         begun?;
         then(&mut state, self.node)
     }
+
+    fn write_some(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = lock(&self.disk);
+        let used = state.used();
+        let capacity = state.capacity.unwrap_or(u64::MAX);
+        let node = node(&mut state, self.node)?;
+        let room = node.size() + capacity.saturating_sub(used);
+        let fits = room.saturating_sub(offset).min(bytes.len() as u64) as usize;
+        let written = bytes.get(..fits).unwrap_or_default();
+        node.change(Change::Write(offset as usize, written.to_vec()));
+        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 }
 
 fn node(state: &mut State, number: usize) -> io::Result<&mut Node> {
@@ -405,16 +417,14 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.with(Operation::Write, |state, number| {
-            let used = state.used();
-            let capacity = state.capacity.unwrap_or(u64::MAX);
-            let node = node(state, number)?;
-            let room = node.size() + capacity.saturating_sub(used);
-            let fits = room.saturating_sub(offset).min(bytes.len() as u64) as usize;
-            let written = bytes.get(..fits).unwrap_or_default();
-            node.change(Change::Write(offset as usize, written.to_vec()));
-            if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-        })
+        let failed = self.with(Operation::Write, |_, _| Ok(())).err();
+        if failed.is_some() && lock(&self.disk).generation != self.generation {
+            return failed.map_or(Ok(()), Err);
+        }
+        // A write that fails may have written a part.
+        let written = if failed.is_some() { bytes.len() / 2 } else { bytes.len() };
+        self.write_some(offset, bytes.get(..written).unwrap_or_default())?;
+        failed.map_or(Ok(()), Err)
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {

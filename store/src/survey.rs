@@ -9,8 +9,8 @@ use crate::OpenError;
 use crate::collect::Collected;
 use crate::disk::{Disk, DiskFile};
 use crate::layout::{
-    FIRST_POSITION, Foreign, Kind, SEGMENT_HEADER_BYTES, STORE_FILE, SegmentHeader, parse_store,
-    segment_name, segment_start,
+    FIRST_POSITION, Foreign, Kind, LAST_POSITION, SEGMENT_HEADER_BYTES, STORE_FILE, SegmentHeader,
+    parse_store, segment_name, segment_start,
 };
 use crate::scan::{Ending, Frames, Window};
 use crate::segments::{PackedIndex, Segment};
@@ -161,6 +161,10 @@ impl Surveyor<'_> {
                 SegmentHeader { kind: Kind::Frames, start, end: 0, identity: 0 }
             }
         };
+        if start < self.survey.end && !self.survey.segments.is_empty() {
+            let what = "the segment before reaches into this one";
+            self.damaged(start, OpenError::Damaged { file: name.clone(), offset: 0, what })?;
+        }
         if start != self.survey.end {
             self.survey.gap_from = self.survey.end;
             self.restart_chain(start);
@@ -182,6 +186,10 @@ impl Surveyor<'_> {
                 Err(Foreign::Damaged("the segment begins elsewhere than its name says"))
             } else if header.identity != self.survey.identity {
                 Err(Foreign::Damaged("the segment belongs to another store"))
+            } else if header.kind == Kind::Packed
+                && !(header.start..LAST_POSITION).contains(&header.end)
+            {
+                Err(Foreign::Damaged("the segment ends before it begins"))
             } else {
                 Ok(header)
             }
@@ -340,7 +348,10 @@ impl Survey {
         let whole = self.collected.passes_ended.iter().rev();
         let mut whole = whole.filter(|ended| began.get(&ended.pass) == Some(&ended.began));
         if let Some(ended) = whole.next() {
-            return Ok(LastPass { began: ended.began, bytes: ended.position - ended.began });
+            return Ok(LastPass {
+                began: ended.began,
+                bytes: ended.position.saturating_sub(ended.began),
+            });
         }
         if self.chain_start != FIRST_POSITION {
             return Err(OpenError::Missing { from: self.gap_from, to: self.chain_start });

@@ -124,7 +124,7 @@ pub fn repair(disk: &dyn Disk) -> Result<Repaired, OpenError> {
     repaired.findings = findings;
     repaired.findings.extend(wrong.as_ref().map(finding));
     let (identity, end) = (survey.identity, survey.end);
-    let number = survey.collected.last_pass + 1;
+    let number = survey.collected.last_pass.saturating_add(1);
     let torn = survey.torn.take();
     let damaged = std::mem::take(&mut survey.damaged);
     let mut state = State::of(survey)?;
@@ -235,11 +235,11 @@ impl State {
         let Survey { segments, collected, identity, .. } = survey;
         // Even if its first frame is damaged, all that a pass has stated stands behind it.
         let from = collected.passes_ended.last().map_or(FIRST_POSITION, |ended| ended.began);
-        let replayed = replay(&segments, from, identity)?;
+        let mut replayed = replay(&segments, from, identity)?;
         let mut table = collected.retained;
         let mut bodies = Bodies::new(&segments);
         let mut lost = Vec::new();
-        let mut retained = replayed.retained.clone();
+        let mut retained = std::mem::take(&mut replayed.retained);
         retained.sort_unstable();
         for (stored, number) in retained {
             match bodies.read(stored) {
