@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use hashbrown::HashTable;
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::{IncomingIds, Outgoing};
-use whimbrel_store::SessionKey;
+use whimbrel_store::{SessionKey, WallMs};
 
 use crate::conn::RetainedScan;
 use crate::message::Message;
@@ -24,8 +24,8 @@ pub(crate) struct Session {
     pub(crate) durable: bool,
     /// Its number in the store, if it is there.
     pub(crate) key: Option<NonZeroU64>,
-    /// When it lost its connection, while it has none.
-    pub(crate) detached: Millis,
+    /// When it lost its connection, while it has none; for the store.
+    pub(crate) detached: Option<WallMs>,
     /// When it ends, while it has no connection.
     pub(crate) ends: Millis,
     pub(crate) subscriptions: Subscriptions,
@@ -160,7 +160,7 @@ impl Session {
             expiry_s: 0,
             durable: false,
             key: None,
-            detached: Millis::NEVER,
+            detached: None,
             ends: Millis::NEVER,
             subscriptions: Subscriptions::default(),
             outbound: None,

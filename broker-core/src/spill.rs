@@ -103,7 +103,12 @@ impl Spilled {
         self.loading.iter().cloned().chain(packed).chain(self.fresh.iter().cloned())
     }
 
-    /// Replaces what is packed.
+    /// Whether some came through a shared subscription.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.iter().any(|entry| entry.group.is_some())
+    }
+
+    /// Forgets what is not to be kept of what is packed; gives how many that are.
     pub(crate) fn repack(&mut self, keep: impl Fn(&Entry) -> bool) -> usize {
         let before = self.packed.len();
         if self.packed.iter().all(|entry| keep(&entry)) {

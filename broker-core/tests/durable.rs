@@ -130,6 +130,10 @@ impl Store for Journal {
         self.fetched.pop()
     }
 
+    fn read(&self, _: whimbrel_store::Stored) -> Option<MessageBody> {
+        None
+    }
+
     fn restating(&self) -> Option<u64> {
         self.disk.with(|state| state.pass.filter(|pass| self.restated != Some(*pass)))
     }

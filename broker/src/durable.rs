@@ -72,10 +72,9 @@ impl DataDir {
             }
         };
         shared.restore_retained_number(last_retained);
-        let mut scratch = Vec::new();
         for stored in retained {
-            if let Some(body) = read(stored) {
-                shared.restore_retained(stored, &body, &mut scratch);
+            if let (Some(body), Some(shard)) = (read(stored), shards.first_mut()) {
+                shard.handle_restore_retained(now, stored, &body);
             }
         }
         let mut places = HashMap::new();
@@ -86,13 +85,18 @@ impl DataDir {
                 places.insert(key, shard.handle_restore(now, session, stopped, &mut |s| read(s)));
             }
         }
-        for unrouted in unrouted {
+        for unrouted in &unrouted {
             let Some(body) = read(unrouted.stored) else { continue };
             let reached = unrouted.reached.iter().filter_map(|key| places.get(key).copied());
-            let reached: Vec<_> = reached.collect();
+            let mut reached: Vec<_> = reached.collect();
             for shard in shards.iter_mut() {
-                shard.handle_unrouted(now, &unrouted, &body, &reached);
+                shard.handle_unrouted(now, unrouted, &body, &mut reached);
             }
+        }
+        // Only when all have it in their batches may the log say so.
+        shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
+        if let Some(shard) = shards.first_mut() {
+            unrouted.iter().for_each(|unrouted| shard.handle_routed(unrouted.stored.position));
         }
         tracing::info!(
             "data_dir {}: {session_count} sessions and {retained_count} retained messages, read in \

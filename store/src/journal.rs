@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 use crate::layout::FRAME_HEADER_BYTES;
 use crate::log::{Handover, Log, begin_batch};
 use crate::pass::Notes;
-use crate::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Stored, Ticket};
+use crate::{
+    Committed, Event, Fetch, Fetched, MessageBody, MessageRecord, Record, SessionKey, Store,
+    Stored, Ticket,
+};
 
 /// Collects the records of a tick and hands them to the log. See [`Store`] for its methods.
 pub struct Journal {
@@ -130,6 +133,17 @@ impl Store for Journal {
 
     fn poll_fetched(&mut self) -> Option<Fetched> {
         self.log.reads.answer(self.writer)
+    }
+
+    fn read(&self, stored: Stored) -> Option<MessageBody> {
+        self.log.read(stored).map_or_else(
+            |error| {
+                let (file, offset) = ("the log".into(), stored.position.0);
+                self.log.tell(Event::Unreadable { file, offset, what: error.to_string() });
+                None
+            },
+            Some,
+        )
     }
 
     fn restating(&self) -> Option<u64> {

@@ -103,7 +103,7 @@ pub struct Fetched {
     pub bodies: Vec<Option<MessageBody>>,
 }
 
-/// A shard's way to durability. None of its methods waits for a disk.
+/// A shard's way to durability. But for [`Store::read`], none of its methods waits for a disk.
 pub trait Store: Send {
     /// False: records need not even be made.
     fn is_durable(&self) -> bool;
@@ -136,6 +136,9 @@ pub trait Store: Send {
 
     /// The next answer.
     fn poll_fetched(&mut self) -> Option<Fetched>;
+
+    /// Reads a body at once, waiting for the disk: for what happens rarely.
+    fn read(&self, stored: Stored) -> Option<MessageBody>;
 
     /// The pass in which this shard is to state all that it holds again; none: there is none, or
     /// it has done so.

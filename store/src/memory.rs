@@ -1,6 +1,9 @@
 //! The store of a broker without a data directory.
 
-use crate::{Committed, Fetch, Fetched, MessageRecord, Record, SessionKey, Store, Ticket};
+use crate::{
+    Committed, Fetch, Fetched, MessageBody, MessageRecord, Record, SessionKey, Store, Stored,
+    Ticket,
+};
 
 /// Keeps nothing: every ticket is reached at once, and shards make no records.
 #[derive(Debug, Default)]
@@ -40,6 +43,10 @@ impl Store for MemoryStore {
     fn fetch(&mut self, _: Fetch) {}
 
     fn poll_fetched(&mut self) -> Option<Fetched> {
+        None
+    }
+
+    fn read(&self, _: Stored) -> Option<MessageBody> {
         None
     }
 

@@ -94,7 +94,7 @@ impl Shard {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.conn = None;
-        session.detached = now;
+        session.detached = self.shared.wall(now);
         session.ends = match session.expiry_s {
             u32::MAX => Millis::NEVER,
             expiry_s => now.plus_s(expiry_s),
@@ -121,8 +121,8 @@ impl Shard {
     }
 
     fn record_detached(&mut self, slot: u32) {
-        let (now, expiry_s) = (self.now, self.sessions.get(slot as usize).map(|s| s.expiry_s));
-        if let (Some(at), Some(expiry_s)) = (self.shared.wall(now), expiry_s) {
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        if let (Some(at), expiry_s) = (session.detached, session.expiry_s) {
             self.record_of(slot, |key| Record::Detached { key, at, expiry_s });
         }
     }
@@ -141,6 +141,7 @@ impl Shard {
         self.drop_subscriptions(slot);
         self.hand_over(slot, false);
         if self.durable.on {
+            self.hand_over_spilled(slot);
             self.record_of(slot, |key| Record::Ended { key });
         }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
@@ -185,7 +186,7 @@ impl Shard {
                 self.count(Count::Dropped, 1);
             }
         }
-        if self.durable.on && changed {
+        if self.durable.on && changed && keep {
             self.record_again(slot);
         }
     }

@@ -102,7 +102,7 @@ impl Shared {
         (at != Millis::NEVER).then(|| WallMs(origin.saturating_add(at.0)))
     }
 
-    /// The time here; 0 if it was before this broker was started.
+    /// The time here; 0 if it was before that.
     pub(crate) fn from_wall(&self, at: WallMs) -> Millis {
         Millis(at.0.saturating_sub(self.wall_origin_ms.load(Ordering::Relaxed)))
     }
@@ -144,16 +144,19 @@ impl Shard {
             return;
         }
         self.restate();
-        if std::mem::take(&mut self.durable.dirty)
-            && let Some(committed) = self.durable.store.commit()
-        {
+        self.durable.dirty = false;
+        // Even an empty batch tells the store that this shard has done a round.
+        if let Some(committed) = self.durable.store.commit() {
             self.durable.last = committed.ticket;
             self.settle(committed.base);
         }
         let last = self.durable.last;
         self.durable.held.wait_for(last);
-        if !self.durable.replies.is_empty() {
-            let replies = std::mem::take(&mut self.durable.replies);
+        let replies = std::mem::take(&mut self.durable.replies);
+        if last <= self.durable.store.synced() {
+            // The store has nothing more to tell for which this shard would be woken.
+            replies.into_iter().for_each(|reply| self.tell_recorded(reply));
+        } else if !replies.is_empty() {
             self.durable.replies_due.push_back((last, replies));
         }
     }
@@ -442,6 +445,31 @@ impl Shard {
         }
     }
 
+    /// The messages that a session leaves in the store and that came through a shared subscription
+    /// are other members' now. That is rare, so this waits for the disk.
+    pub(super) fn hand_over_spilled(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(outbound) = session.outbound.as_mut() else { return };
+        if !outbound.spilled.as_ref().is_some_and(|spilled| spilled.has_groups()) {
+            return;
+        }
+        let Some(spilled) = outbound.spilled.take() else { return };
+        self.shared.stats.sub(self.id.0, Count::Queued, spilled.len() as u64);
+        for entry in spilled.iter() {
+            let Some(group) = entry.group else { continue };
+            let Some(body) = self.durable.store.read(entry.stored) else {
+                self.count(Count::Dropped, 1);
+                continue;
+            };
+            let message = self.restored_message(&body.record(), entry.stored);
+            let mut p = message.publication();
+            self.encoder.next_publication(1);
+            if !self.share_with_any(group, entry.retain, &mut p) {
+                self.count(Count::Dropped, 1);
+            }
+        }
+    }
+
     /// Has messages of the session read back, if few are left in memory.
     pub(super) fn load(&mut self, slot: u32) {
         const FEW: usize = 128;
@@ -568,7 +596,7 @@ pub(super) fn record_state(durable: &mut Durable, shared: &Shared, session: &Ses
         key,
         client_id: &session.client_id,
         expiry_s: session.expiry_s,
-        detached: if session.conn.is_some() { None } else { shared.wall(session.detached) },
+        detached: if session.conn.is_some() { None } else { session.detached },
         keeps_messages: session.durable,
         will: session.will.as_deref().map(will_record),
     });

@@ -359,12 +359,7 @@ impl Shard {
     }
 
     /// Gives the message to one member of the group. False if its queue had no room.
-    pub(super) fn share(
-        &mut self,
-        group: &GroupRoute,
-        retain: bool,
-        p: &mut Publication<'_>,
-    ) -> bool {
+    fn share(&mut self, group: &GroupRoute, retain: bool, p: &mut Publication<'_>) -> bool {
         match group.choose() {
             Some(member) => self.deliver_to_member(&member, group.key(), 0, retain, p),
             None => true,
@@ -398,7 +393,7 @@ impl Shard {
         self.deliver_to_member(&member, key, 0, retain, p)
     }
 
-    fn deliver_to_member(
+    pub(super) fn deliver_to_member(
         &mut self,
         member: &GroupMember,
         group: u32,

@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 
 use whimbrel_codec::QoS;
 use whimbrel_protocol::InFlight;
-use whimbrel_store::{MessageBody, Record, SessionRecovered, Stored, Unrouted, WillRecovered};
-use whimbrel_topics::{SessionRef, SubscriptionOptions};
+use whimbrel_store::{
+    MessageBody, Position, Record, SessionRecovered, Stored, Unrouted, WallMs, WillRecovered,
+};
+use whimbrel_topics::{GroupRoute, HasTopic, SessionRef, SubscriptionOptions};
 
 use super::Shard;
 use super::durable::delivery;
+use super::retained::Expiry;
 use super::subscribe::split;
-use crate::message::{Account, Publication};
+use crate::message::Publication;
 use crate::session::{Subscription, Will};
 use crate::spill::Spilled;
 use crate::stats::Count;
@@ -30,22 +33,26 @@ impl Shared {
     pub fn restore_retained_number(&self, last: u64) {
         self.retained_number.store(last, Ordering::Relaxed);
     }
-
-    /// A message is its topic's retained one.
-    pub fn restore_retained(&self, stored: Stored, body: &MessageBody, scratch: &mut Vec<u8>) {
-        let record = body.record();
-        let expires = record.expires.map_or(Millis::NEVER, |at| self.from_wall(at));
-        let (topic, properties, payload) = (record.topic, record.properties, record.payload);
-        let mut p = Publication::new(topic, properties, payload, record.qos, expires);
-        p.stored = stored.position;
-        let account: &std::sync::Arc<Account> = &self.account;
-        let message = p.keep(account, scratch);
-        let mut retained = self.retained.write().unwrap_or_else(PoisonError::into_inner);
-        retained.insert(message);
-    }
 }
 
 impl Shard {
+    /// A message that the store has kept is its topic's retained one.
+    pub fn handle_restore_retained(&mut self, now: Millis, stored: Stored, body: &MessageBody) {
+        self.now = now;
+        let message = self.restored_message(&body.record(), stored);
+        let expires = message.expires();
+        if expires <= now {
+            return;
+        }
+        let shared = self.shared.clone();
+        let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
+        if expires != Millis::NEVER {
+            let expiry = Expiry::new(expires, message.topic());
+            self.retained_expiry.push(expiry, &retained);
+        }
+        retained.insert(message);
+    }
+
     /// Makes a session of what the store has kept; gives where it is. `stopped`: the broker was
     /// stopped in good order, so nothing was sent that is not recorded.
     pub fn handle_restore(
@@ -58,17 +65,18 @@ impl Shard {
         self.now = now;
         let slot = self.insert_session(&kept.client_id);
         let who = SessionRef { shard: self.id.0, session: slot };
-        let detached = kept.detached.map_or(now, |at| self.shared.from_wall(at)).min(now);
+        // The connection of one that was connected to the end is lost now. A clock that was set back
+        // since must not keep it longer.
+        let wall_now = self.shared.wall(now).unwrap_or_default();
+        let detached = kept.detached.unwrap_or(wall_now).min(wall_now);
         let will = kept.will.as_ref().map(|will| self.restored_will(will, detached));
+        let ends = self.seconds_after(detached, kept.expiry_s);
         if let Some(session) = self.sessions.get_mut(slot as usize) {
             session.key = std::num::NonZeroU64::new(kept.key.0);
             session.durable = kept.keeps_messages;
             session.expiry_s = kept.expiry_s;
-            session.detached = detached;
-            session.ends = match kept.expiry_s {
-                u32::MAX => Millis::NEVER,
-                expiry_s => detached.plus_s(expiry_s),
-            };
+            session.detached = Some(detached);
+            session.ends = if kept.expiry_s == u32::MAX { Millis::NEVER } else { ends };
             session.will = will;
             for packet_id in &kept.received {
                 session.incoming.get_or_insert_default().receive(*packet_id);
@@ -99,7 +107,9 @@ impl Shard {
                 session.outbound().in_flight.restore(in_flight.packet_id, state);
             }
         }
-        self.restore_queue(slot, kept, stopped, &group);
+        // Nothing was sent behind the record that says that the connection was lost.
+        let maybe_sent = !stopped && kept.detached.is_none();
+        self.restore_queue(slot, kept, maybe_sent, &group);
         self.arm_session(slot);
         who
     }
@@ -108,7 +118,7 @@ impl Shard {
         &mut self,
         slot: u32,
         kept: SessionRecovered,
-        stopped: bool,
+        maybe_sent: bool,
         group: &dyn Fn(Option<u32>) -> Option<u32>,
     ) {
         if kept.queue.is_empty() {
@@ -127,7 +137,7 @@ impl Shard {
             kept.queue
         };
         if let Some(session) = self.sessions.get_mut(slot as usize) {
-            session.outbound().spilled = Some(Box::new(Spilled::restored(queue, !stopped)));
+            session.outbound().spilled = Some(Box::new(Spilled::restored(queue, maybe_sent)));
         }
     }
 
@@ -159,23 +169,29 @@ impl Shard {
         groups
     }
 
-    fn restored_will(&mut self, will: &WillRecovered, detached: Millis) -> Box<Will> {
+    fn seconds_after(&self, at: WallMs, seconds: u32) -> Millis {
+        self.shared.from_wall(WallMs(at.0.saturating_add(u64::from(seconds) * 1000)))
+    }
+
+    fn restored_will(&mut self, will: &WillRecovered, detached: WallMs) -> Box<Will> {
         let (topic, properties) = (&*will.topic, &*will.properties);
         let mut p = Publication::new(topic, properties, &will.payload, will.qos, Millis::NEVER);
         let message = p.keep(&self.shared.account, &mut self.encoder.body);
         let WillRecovered { retain, delay_s, expiry_s, .. } = *will;
-        Box::new(Will { message, retain, delay_s, expiry_s, due: detached.plus_s(delay_s) })
+        let due = self.seconds_after(detached, delay_s);
+        Box::new(Will { message, retain, delay_s, expiry_s, due })
     }
 
     /// Completes the way of a message that was on its way to other shards when the broker was
-    /// stopped. Every shard is asked, after all sessions are restored; `reached` are those that have
-    /// it already.
+    /// stopped. Every shard is asked, one after the other, when all sessions are restored; `reached`
+    /// are those that have it. Afterwards the shards' batches end, and then one of them is told that
+    /// it is done ([`Shard::handle_routed`]).
     pub fn handle_unrouted(
         &mut self,
         now: Millis,
         unrouted: &Unrouted,
         body: &MessageBody,
-        reached: &[SessionRef],
+        reached: &mut Vec<SessionRef>,
     ) {
         self.now = now;
         let message = self.restored_message(&body.record(), unrouted.stored);
@@ -196,14 +212,29 @@ impl Shard {
             }
         }
         for group in &entry.route.groups {
-            let has_it = reached.iter().any(|who| group.member(*who).is_some());
-            if self.id.0 == 0 && !has_it {
-                self.share(group, false, &mut p);
+            if !reached.iter().any(|who| group.member(*who).is_some()) {
+                reached.extend(self.share_here(group, &mut p));
             }
         }
         self.cache.put(entry);
-        if self.id.0 + 1 == self.shared.shards() {
-            self.durable.record(&Record::Routed { position: unrouted.stored.position });
+    }
+
+    /// All shards have in their batches what they must of a message.
+    pub fn handle_routed(&mut self, position: Position) {
+        self.durable.record(&Record::Routed { position });
+    }
+
+    /// Gives the message to a member of the group in this shard, if there is one.
+    fn share_here(&mut self, group: &GroupRoute, p: &mut Publication<'_>) -> Option<SessionRef> {
+        let first = group.choose()?;
+        let mut member = first;
+        while member.who.shard != self.id.0 {
+            member = group.choose()?;
+            if member.who == first.who {
+                return None;
+            }
         }
+        self.deliver_to_member(&member, group.key(), 0, false, p);
+        Some(member.who)
     }
 }

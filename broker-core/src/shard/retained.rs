@@ -36,6 +36,10 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
+    pub(super) fn new(when: Millis, topic: &str) -> Expiry {
+        Expiry { when, topic: topic.into() }
+    }
+
     pub(super) fn when(&self) -> Millis {
         self.when
     }
@@ -54,7 +58,7 @@ impl Expiries {
         self.heap.peek().map(Expiry::when)
     }
 
-    fn push(&mut self, expiry: Expiry, retained: &Retained<Message>) {
+    pub(super) fn push(&mut self, expiry: Expiry, retained: &Retained<Message>) {
         self.heap.push(expiry);
         if self.heap.len() > self.most.max(64) {
             let holds = |expiry: &Expiry| {
@@ -120,7 +124,7 @@ impl Shard {
         let replaced = retained.insert(message);
         let number = self.next_retained_number();
         if p.expires != Millis::NEVER {
-            let expiry = Expiry { when: p.expires, topic: p.topic.into() };
+            let expiry = Expiry::new(p.expires, p.topic);
             self.retained_expiry.push(expiry, &retained);
         }
         drop(retained);
@@ -179,7 +183,7 @@ impl Shard {
                 extra.retained.pop_front();
                 continue;
             }
-            let queued = session.outbound.as_ref().map_or(0, |outbound| outbound.queue.len());
+            let queued = session.outbound.as_ref().map_or(0, |outbound| outbound.waiting());
             if conn.state != State::Connected || conn.output.len() >= low_water || queued > PER_LOOK
             {
                 return;
