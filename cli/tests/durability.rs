@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use whimbrel_codec::{Property, Publish, QoS};
 
+#[allow(dead_code)]
 #[path = "support/peer.rs"]
 mod peer;
 #[allow(dead_code)]

@@ -11,6 +11,9 @@ use super::disks::ReadOnly;
 use super::{EXIT_BAD, expect_store, open_failure, open_unchanged};
 use crate::failure::Failure;
 
+/// Times that a store is repaired again at most.
+const REPAIRS_MAX: usize = 4;
+
 /// Prints what is there and what is wrong.
 pub fn check(dir: &Path) -> Result<(), Failure> {
     expect_store(dir)?;
@@ -80,28 +83,40 @@ fn summarize(report: &Report, lines: &mut Vec<String>) {
 pub fn repair(dir: &Path) -> Result<(), Failure> {
     expect_store(dir)?;
     let disk = Directory::open(dir).map_err(|error| failed(dir, &error))?;
-    let repaired = tool::repair(&disk).map_err(|error| open_failure(dir, &error))?;
-    let mut lines = Vec::new();
-    let (sessions, retained, queued) = repaired.saved;
+    let mut repaired = tool::repair(&disk).map_err(|error| open_failure(dir, &error))?;
     let nothing =
         repaired.findings.is_empty() && repaired.lost.is_empty() && repaired.moved.is_empty();
-    if nothing {
-        lines.push(format!("{}: well, nothing was changed", dir.display()));
-    } else {
-        lines.push(format!("{}: repaired, the broker can start", dir.display()));
+    // A file that was put aside can show what is wrong with the one before it.
+    let mut opened = open_unchanged(dir);
+    for _ in 0..REPAIRS_MAX {
+        if opened.is_ok() {
+            break;
+        }
+        let more = tool::repair(&disk).map_err(|error| open_failure(dir, &error))?;
+        repaired.findings.extend(more.findings);
+        repaired.lost.extend(more.lost);
+        repaired.moved.extend(more.moved);
+        repaired.saved = more.saved;
+        opened = open_unchanged(dir);
     }
+    let verdict = match (&opened, nothing) {
+        (Ok(_), true) => "well, nothing was changed",
+        (Ok(_), false) => "repaired, the broker can start",
+        (Err(_), _) => "not repaired",
+    };
+    let mut lines = vec![format!("{}: {verdict}", dir.display())];
     lines.extend(repaired.findings.iter().map(|finding| format!("  found: {finding}")));
     lines.extend(repaired.lost.iter().map(|lost| format!("  lost:  {lost}")));
     lines.extend(repaired.moved.iter().map(|name| format!("  aside: {name}")));
-    let word = if nothing { "there" } else { "kept" };
+    let (sessions, retained, queued) = repaired.saved;
     lines.push(format!(
-        "  {word}:{} {}, {}, {}",
-        if nothing { "" } else { " " },
+        "  kept:  {}, {}, {}",
         count(sessions, "session"),
         count(retained, "retained message"),
         count(queued, "waiting message"),
     ));
-    print(&lines)
+    print(&lines)?;
+    opened.map(drop)
 }
 
 fn failed(dir: &Path, error: &io::Error) -> Failure {

@@ -151,7 +151,9 @@ impl DiskFile for InMemory {
         if content.len() < to {
             content.resize(to, 0);
         }
-        content.get_mut(from..to).map(|place| place.copy_from_slice(bytes));
+        if let Some(place) = content.get_mut(from..to) {
+            place.copy_from_slice(bytes);
+        }
         Ok(())
     }
 
