@@ -67,7 +67,8 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Help as it is; an error in one line, with code 1 for the clients and 2 for the broker and its store.
+/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and its
+/// store.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let tool = matches!(command.as_str(), "pub" | "sub" | "bench");

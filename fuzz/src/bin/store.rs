@@ -39,10 +39,25 @@ fn records(bytes: &[u8]) {
     let _ = MessageBody::new(bytes.into());
     let base = Position(4096);
     for (position, record) in Records::new(base, bytes).map_while(Result::ok) {
+        if refers_to_a_batch(&record) {
+            continue;
+        }
         let mut again = Vec::new();
         record.encode(&mut again);
         let decoded: Vec<_> = Records::new(base, &again).collect();
         assert_eq!(decoded, [Ok((base, record))], "at {position:?}");
+    }
+}
+
+/// A position that no log reaches stands for a place in a batch that was not committed, and is
+/// written as such.
+fn refers_to_a_batch(record: &Record<'_>) -> bool {
+    let is = |stored: Stored| stored.position.writer().is_some();
+    match record {
+        Record::Queued { entry, .. } | Record::Delivered { entry, .. } => is(entry.stored),
+        Record::QueuedMany { entries, .. } => entries.iter().any(|entry| is(entry.stored)),
+        Record::Retained { stored, .. } | Record::Routing { stored, .. } => is(*stored),
+        _ => false,
     }
 }
 
@@ -153,8 +168,8 @@ fn examine(disk: &SimDisk, ours: bool) {
         Ok(()) => {}
         Err(OpenError::InUse) => panic!("nobody uses it"),
         Err(error) => {
-            // `check` finds all that keeps a broker from starting.
-            if let Ok(report) = report {
+            // `check` finds all damage that keeps a broker from starting.
+            if let (Ok(report), true) = (report, ours) {
                 assert!(!report.findings.is_empty(), "check found nothing, but: {error}");
             }
         }
