@@ -81,7 +81,13 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let text = error.to_string();
+    let text = match error.kind() {
+        // Its text would be all of the help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            format!("a command is missing after {command}")
+        }
+        _ => error.to_string(),
+    };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
     let named = tool || command == "store";

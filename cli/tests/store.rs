@@ -257,6 +257,25 @@ fn check_says_what_is_there() {
 }
 
 #[test]
+fn a_torn_end_is_no_damage_and_is_left_to_the_broker() {
+    let folder = Folder::new();
+    let dir = folder.path("data");
+    fill(&dir, "TERM");
+    let (name, mut content) =
+        files(&dir).into_iter().find(|(name, _)| name.starts_with("log-")).unwrap();
+    content.truncate(content.len() - 3);
+    std::fs::write(Path::new(&dir).join(name), &content).unwrap();
+    let before = files(&dir);
+    let report = store(&["check", &dir]).ok();
+    assert!(report.contains("torn end"), "{report}");
+    let lines = store(&["export", &dir]).ok();
+    assert!(lines.contains(r#""stopped":false"#), "its last frame said so: {lines}");
+    store(&["repair", &dir]).ok();
+    assert_eq!(files(&dir), before);
+    expect_all(&dir);
+}
+
+#[test]
 fn a_damaged_store_is_found_out_and_repaired() {
     let folder = Folder::new();
     let dir = folder.path("data");
@@ -309,7 +328,7 @@ fn what_is_no_store_is_refused_and_left_alone() {
     }
     assert!(!Path::new(&nowhere).exists() && files(&empty).is_empty());
     store(&["frobnicate", &empty]).fails(2, "frobnicate");
-    store(&[]).fails(2, "whimbrel store --help");
+    store(&[]).fails(2, "a command is missing after store; see `whimbrel store --help`");
     std::fs::write(Path::new(&empty).join("file"), "mine").unwrap();
     store(&["import", &empty]).fails(2, "not empty");
     assert_eq!(files(&empty).len(), 1);

@@ -28,7 +28,15 @@ pub fn run(dir: &Path, file: Option<&Path>) -> Result<(), Failure> {
     };
     let out = BufWriter::with_capacity(1 << 16, out);
     let mut export = Export { log: &log, out, numbers: HashMap::new() };
-    export.all(&recovered).map_err(|error| match error {
+    let exported = export.all(&recovered).and_then(|()| {
+        // Perhaps the store is removed next.
+        file.map_or(Ok(()), |path| Ok(File::open(path)?.sync_all()?))
+    });
+    exported.map_err(|error| match error {
+        // The reader has seen enough (`| head`).
+        Error::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Failure { quiet: true, ..Failure::new(EXIT_BAD, error.to_string()) }
+        }
         Error::Write(error) => Failure::new(EXIT_BAD, format!("cannot write to {name}: {error}")),
         Error::Read(what) => {
             let dir = dir.display();
