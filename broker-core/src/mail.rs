@@ -93,9 +93,13 @@ impl Mail {
         std::mem::take(&mut self.recorded)
     }
 
-    /// The sender's batch of records is at `base` of the log.
-    pub(crate) fn settle(&mut self, base: Position) {
-        self.tracked.iter_mut().for_each(|tracked| tracked.stored = tracked.stored.settled(base));
+    /// The batch of records of `sender`, which fills this, is at `base` of the log.
+    pub(crate) fn settle(&mut self, sender: u16, base: Position) {
+        for tracked in &mut self.tracked {
+            if tracked.stored.writer() == Some(sender) {
+                tracked.stored = tracked.stored.settled(base);
+            }
+        }
     }
 
     pub(crate) fn push(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {

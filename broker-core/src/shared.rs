@@ -23,7 +23,7 @@ pub struct Shared {
     pub(crate) account: Arc<Account>,
     /// Memory of buffers, by shard.
     pub(crate) buffered: Vec<AtomicUsize>,
-    /// Milliseconds since 1970 at the core's time 0.
+    /// Milliseconds since 1970 at the core's time 0; only what a store keeps depends on it.
     pub wall_origin_ms: AtomicU64,
     /// Number of the last change of a retained message.
     pub(crate) retained_number: AtomicU64,

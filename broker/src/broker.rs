@@ -3,12 +3,11 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use mio::{Poll, Waker};
-use whimbrel_broker_core::{Count, Millis, Shard, ShardId, Shared};
+use whimbrel_broker_core::{Count, Shard, ShardId, Shared};
 use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
@@ -90,8 +89,8 @@ impl Broker {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),
             shared: Shared::new(shards, process::unpredictable()),
             epoch: Instant::now(),
+            epoch_ms: process::wall_ms(),
         });
-        peers.shared.wall_origin_ms.store(process::wall_ms(), Ordering::Relaxed);
         let (data_dir, cores) = Self::shards(config, &peers, shards)?;
         process::publish_memory(&peers.shared);
         let mut event_loops = Vec::new();
@@ -128,11 +127,11 @@ impl Broker {
             };
             let (shared, config) = (peers.shared.clone(), core_config.clone());
             let seed = process::unpredictable();
-            Shard::new(ShardId(id), shared, config, store, seed, Millis::default())
+            Shard::new(ShardId(id), shared, config, store, seed, peers.now())
         };
         let mut cores: Vec<Shard> = (0..shards).map(shard).collect();
         let data_dir = opened.map(|(data_dir, recovered)| {
-            data_dir.restore(recovered, &peers.shared, &mut cores);
+            data_dir.restore(recovered, peers, &mut cores);
             data_dir
         });
         Ok((data_dir, cores))

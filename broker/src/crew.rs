@@ -157,11 +157,10 @@ impl Crew {
 
     /// How long until `deadline`; none: until something happens.
     fn timeout(&self, deadline: Millis) -> Option<Duration> {
-        let elapsed_ms = || self.peers.epoch.elapsed().as_millis() as u64;
         match deadline {
             Millis::NEVER => None,
             Millis(0) => Some(Duration::ZERO),
-            Millis(ms) => Some(Duration::from_millis(ms.saturating_sub(elapsed_ms()))),
+            Millis(ms) => Some(Duration::from_millis(ms.saturating_sub(self.peers.now().0))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use whimbrel_broker_core::{Millis, Shard, Shared};
+use whimbrel_broker_core::Shard;
 use whimbrel_store::{
     Directory, Durability, Event, Journal, Log, OpenError, Options, Recovered, Threads,
 };
@@ -60,10 +60,10 @@ impl DataDir {
     }
 
     /// Gives the shards what was kept.
-    pub(crate) fn restore(&self, recovered: Recovered, shared: &Shared, shards: &mut [Shard]) {
+    pub(crate) fn restore(&self, recovered: Recovered, peers: &Peers, shards: &mut [Shard]) {
+        let (shared, now) = (&peers.shared, peers.now());
         let Recovered { sessions, retained, last_retained, unrouted, stopped, .. } = recovered;
         let (session_count, retained_count) = (sessions.len(), retained.len());
-        let now = Millis::default();
         let read = |stored| match self.log.read(stored) {
             Ok(body) => Some(body),
             Err(error) => {
@@ -93,6 +93,7 @@ impl DataDir {
                 shard.handle_unrouted(now, unrouted, &body, &mut reached);
             }
         }
+        shards.iter_mut().for_each(|shard| shard.handle_restored(now));
         // Only when all have it in their batches may the log say so.
         shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
         if let Some(shard) = shards.first_mut() {

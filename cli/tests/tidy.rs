@@ -25,6 +25,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("client", &["codec", "client-core", "transport"]),
     ("cli", &["broker", "client", "client-core", "codec", "store"]),
     ("conformance", &["codec"]),
+    ("simulator", &["codec", "protocol", "topics", "store", "broker-core"]),
 ];
 
 /// Crates that get time and bytes as parameters and hand out effects.

@@ -181,7 +181,8 @@ fn make_durable(
     let segment = &current.segment;
     let name = segment.name();
     let place = |position: u64| position - segment.start + SEGMENT_HEADER_BYTES;
-    let mut at = place(synced.clamp(segment.start, end));
+    // The segment's header is as new as its first frame.
+    let mut at = if synced > segment.start { place(synced.min(end)) } else { 0 };
     let end = place(end);
     let mut buffer = Vec::new();
     let mut write = || {

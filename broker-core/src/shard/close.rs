@@ -120,7 +120,7 @@ impl Shard {
         self.arm_session(slot);
     }
 
-    fn record_detached(&mut self, slot: u32) {
+    pub(super) fn record_detached(&mut self, slot: u32) {
         let Some(session) = self.sessions.get(slot as usize) else { return };
         if let (Some(at), expiry_s) = (session.detached, session.expiry_s) {
             self.record_of(slot, |key| Record::Detached { key, at, expiry_s });

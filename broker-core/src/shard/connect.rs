@@ -53,6 +53,13 @@ impl Shard {
             }
             return Flow::Move(ShardId(home));
         }
+        // Who has a session may come and take what waits, which makes room.
+        let new = wishes.session_expiry_s > 0 && self.find_session(client_id).is_none();
+        if new && self.is_full() {
+            let refusal = refusal(ReasonCode::QuotaExceeded, "the store has no room");
+            self.refuse(id, connect, &refusal);
+            return Flow::Ended;
+        }
         let credentials = Credentials {
             client_id,
             user_name: connect.user_name,
@@ -84,7 +91,8 @@ impl Shard {
 
     fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
         if self.shutting_down {
-            return Err(refusal(ReasonCode::ServerShuttingDown, "the broker shuts down"));
+            // CONNACK has no code of its own for it (section 3.2.2.2).
+            return Err(refusal(ReasonCode::ServerUnavailable, "the broker shuts down"));
         }
         let connections = self.shared.stats.get(Count::Connections);
         if connections >= self.config.max_connections.into() {
@@ -92,10 +100,6 @@ impl Shard {
         }
         if self.pressure {
             return Err(refusal(ReasonCode::ServerBusy, "the broker is short of memory"));
-        }
-        let persistent = Wishes::of(connect).session_expiry_s > 0;
-        if persistent && self.is_full() {
-            return Err(refusal(ReasonCode::QuotaExceeded, "the store has no room"));
         }
         // [MQTT-3.1.3-8] of 3.1.1; in 3.1 a client identifier is never empty.
         let may_be_empty = match connect.version {
@@ -139,6 +143,15 @@ impl Shard {
         }
         // Taking over may have ended the session.
         let mut existing = self.find_session(client_id);
+        // Its time may be over though its timer has not fired.
+        let now = self.now;
+        let over = |session: &Session| session.conn.is_none() && session.ends <= now;
+        if let Some(slot) = existing
+            && self.sessions.get(slot as usize).is_some_and(over)
+        {
+            self.end_session(slot);
+            existing = None;
+        }
         if connect.clean_start
             && let Some(slot) = existing.take()
         {
@@ -320,18 +333,18 @@ impl Shard {
                 outbound.to_repeat.shrink_to_fit();
                 return;
             };
-            let released = match outbound.in_flight.get(packet_id) {
-                Some(InFlight::Released) => true,
-                Some(InFlight::Published(_) | InFlight::PublishedOnce(_)) => false,
+            // QoS 1 waits for nothing, or a new delivery would overtake it `[MQTT-4.6.0-1]`.
+            let sends = match outbound.in_flight.get(packet_id) {
+                Some(InFlight::Released) => {
+                    let ack = whimbrel_codec::Ack::new(packet_id);
+                    self.reply_when_durable(id, &Packet::PubRel(ack));
+                    true
+                }
+                Some(InFlight::Published(_)) => self.send_in_flight(slot, packet_id, true),
+                Some(InFlight::PublishedOnce(_)) => self.send_when_durable(slot, packet_id, true),
                 None => continue,
             };
-            if released {
-                let ack = whimbrel_codec::Ack::new(packet_id);
-                self.reply_when_durable(id, &Packet::PubRel(ack));
-                sent += 1;
-            } else if self.send_when_durable(slot, packet_id, true) {
-                sent += 1;
-            }
+            sent += usize::from(sends);
         }
     }
 

@@ -166,7 +166,8 @@ impl Shard {
         for message in self.durable.fresh.drain(..) {
             message.set_position(message.position().settled(base));
         }
-        self.mail.iter_mut().for_each(|mail| mail.settle(base));
+        let id = self.id.0;
+        self.mail.iter_mut().for_each(|mail| mail.settle(id, base));
         self.durable.held.settle(base);
         for slot in self.durable.spilled.drain(..) {
             if let Some(session) = self.sessions.get_mut(slot as usize)
@@ -540,7 +541,7 @@ impl Shard {
             session.durable = keeps_messages;
         }
         if let Some(session) = self.sessions.get(slot as usize) {
-            record_state(&mut self.durable, &self.shared, session);
+            record_state(&mut self.durable, session);
         }
     }
 
@@ -590,7 +591,7 @@ pub(super) fn delivery(message: Option<Message>, entry: &Entry) -> Delivery {
 }
 
 /// The record with which a session begins, without what follows it.
-pub(super) fn record_state(durable: &mut Durable, shared: &Shared, session: &Session) {
+pub(super) fn record_state(durable: &mut Durable, session: &Session) {
     let Some(key) = session.key() else { return };
     durable.record(&Record::Session {
         key,

@@ -406,9 +406,15 @@ impl Shard {
             if self.durable.on && p.qos != QoS::AtMostOnce && member.options.durable {
                 self.store(p, None);
             }
+            // Who does not keep it does not have to tell.
+            let reply_to = p.reply_to;
+            if !member.options.durable {
+                p.reply_to = None;
+            }
             if let Some(mail) = self.mail.get_mut(usize::from(shard)) {
                 mail.push(To::Member { session, group, hops }, retain, p);
             }
+            p.reply_to = reply_to;
             return true;
         }
         self.deliver_with(session, &member.options, group, retain, p)

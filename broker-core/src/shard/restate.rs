@@ -97,7 +97,7 @@ impl Shard {
         };
         self.forget_expired(slot);
         if let Some(session) = self.sessions.get(slot as usize) {
-            record_state(&mut self.durable, &self.shared, session);
+            record_state(&mut self.durable, session);
         }
         self.restate_subscriptions(slot, key);
         if let Some(session) = self.sessions.get(slot as usize) {

@@ -15,7 +15,7 @@ use super::durable::delivery;
 use super::retained::Expiry;
 use super::subscribe::split;
 use crate::message::Publication;
-use crate::session::{Subscription, Will};
+use crate::session::{Session, Subscription, Will};
 use crate::spill::Spilled;
 use crate::stats::Count;
 use crate::{Millis, ShardId, Shared};
@@ -81,6 +81,10 @@ impl Shard {
             for packet_id in &kept.received {
                 session.incoming.get_or_insert_default().receive(*packet_id);
             }
+        }
+        if kept.detached.is_none() {
+            // Its time begins now, and goes on should the broker be stopped again.
+            self.record_detached(slot);
         }
         let groups = self.restore_subscriptions(slot, &kept);
         let group = |old: Option<u32>| {
@@ -180,6 +184,16 @@ impl Shard {
         let WillRecovered { retain, delay_s, expiry_s, .. } = *will;
         let due = self.seconds_after(detached, delay_s);
         Box::new(Will { message, retain, delay_s, expiry_s, due })
+    }
+
+    /// All sessions are restored: what is over by now ends, and wills that are due are published,
+    /// before any client can come back and have its will forgotten.
+    pub fn handle_restored(&mut self, now: Millis) {
+        self.now = now;
+        let due =
+            |(slot, session): (usize, &Session)| (session.deadline() <= now).then_some(slot as u32);
+        let due: Vec<u32> = self.sessions.iter().filter_map(due).collect();
+        due.into_iter().for_each(|slot| self.session_due(slot));
     }
 
     /// Completes the way of a message that was on its way to other shards when the broker was

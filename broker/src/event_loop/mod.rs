@@ -57,8 +57,17 @@ pub(crate) struct Peers {
     /// By shard.
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) shared: Arc<Shared>,
-    /// Where the milliseconds of the core begin.
+    /// When the broker was started.
     pub(crate) epoch: Instant,
+    /// The same in milliseconds since 1970. The core counts from there: so it can tell times of
+    /// before, and the clock does not go back while it runs.
+    pub(crate) epoch_ms: u64,
+}
+
+impl Peers {
+    pub(crate) fn now(&self) -> Millis {
+        Millis(self.epoch_ms + self.epoch.elapsed().as_millis() as u64)
+    }
 }
 
 /// A shard's loop.
@@ -167,7 +176,7 @@ impl EventLoop {
 
     /// A tick, after the poll.
     pub(crate) fn work(&mut self, events: &Events) {
-        self.now = Millis(self.peers.epoch.elapsed().as_millis() as u64);
+        self.now = self.peers.now();
         self.tick = self.tick.wrapping_add(1);
         self.congested = self.congested && self.is_congested();
         // What is put there from now on is for the next tick: each socket is read once in one.
