@@ -1,8 +1,6 @@
 //! PUBLISH packets for subscribers: encoded at most once per variant of a message, then copied and
 //! patched.
 
-use std::sync::Arc;
-
 use whimbrel_codec::{
     MAX_REMAINING_LENGTH, PacketId, QoS, variable_byte_integer_len, write_variable_byte_integer,
 };
@@ -10,7 +8,7 @@ use whimbrel_protocol::OutgoingAlias;
 
 use crate::Millis;
 use crate::conn::Conn;
-use crate::message::{Account, Publication};
+use crate::message::Publication;
 use crate::output::{BY_REFERENCE_BYTES, Pool};
 
 /// What a PUBLISH to one subscriber adds to the message.
@@ -257,14 +255,7 @@ fn put_length(buf: &mut Vec<u8>, len: usize) {
     let _ = write_variable_byte_integer(buf, len as u32);
 }
 
-/// Makes `p` a kept message where many will share its large payload.
-pub(crate) fn keep_if_large(
-    p: &mut Publication<'_>,
-    receivers: usize,
-    account: &Arc<Account>,
-    scratch: &mut Vec<u8>,
-) {
-    if p.payload.len() >= BY_REFERENCE_BYTES && receivers > 1 {
-        p.keep(account, scratch);
-    }
+/// Whether the message is worth keeping, since many will share its large payload.
+pub(crate) fn is_shared(p: &Publication<'_>, receivers: usize) -> bool {
+    p.payload.len() >= BY_REFERENCE_BYTES && receivers > 1
 }

@@ -139,6 +139,9 @@ impl Mail {
             };
             if let Some(message) = &item.message {
                 let mut publication = message.publication();
+                if stored != Position(0) {
+                    publication.stored = stored;
+                }
                 publication.reply_to = reply_to;
                 each(item.to, item.retain, &mut publication);
                 continue;

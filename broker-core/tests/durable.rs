@@ -229,6 +229,23 @@ fn puback_waits_for_the_disk_in_this_and_in_another_shard() {
     assert_eq!(disk.count(|record| matches!(record, Record::Message(_))), 1);
 }
 
+/// A payload that is shared between shards was stored once more by the other shard, and a restart
+/// gave the message to its sessions twice.
+#[test]
+fn a_message_is_stored_once_for_all_shards_whatever_its_size() {
+    for len in [10, 20_000] {
+        let (mut broker, disk) = broker(2, quiet());
+        let [near, far] = apart(&broker);
+        let near = subscriber(&mut broker, &disk, &near, QoS::ExactlyOnce);
+        let far = subscriber(&mut broker, &disk, &far, QoS::ExactlyOnce);
+        let publisher = broker.client(Version::V5, "p");
+        broker.publish(publisher, "t/1", &vec![b'x'; len], QoS::ExactlyOnce, false);
+        synced(&mut broker, &disk);
+        assert_eq!((broker.publishes(near).len(), broker.publishes(far).len()), (1, 1));
+        assert_eq!(disk.count(|record| matches!(record, Record::Message(_))), 1);
+    }
+}
+
 #[test]
 fn acknowledgements_keep_their_order() {
     let (mut broker, disk) = broker(1, quiet());

@@ -85,6 +85,7 @@ impl DataDir {
                 places.insert(key, shard.handle_restore(now, session, stopped, &mut |s| read(s)));
             }
         }
+        let completed = unrouted.len();
         for unrouted in &unrouted {
             let Some(body) = read(unrouted.stored) else { continue };
             let reached = unrouted.reached.iter().filter_map(|key| places.get(key).copied());
@@ -100,8 +101,8 @@ impl DataDir {
             unrouted.iter().for_each(|unrouted| shard.handle_routed(unrouted.stored.position));
         }
         tracing::info!(
-            "data_dir {}: {session_count} sessions and {retained_count} retained messages, read in \
-             {} ms",
+            "data_dir {}: {session_count} sessions and {retained_count} retained messages, \
+             {completed} messages were on their way; read in {} ms",
             self.path,
             self.began.elapsed().as_millis()
         );

@@ -37,6 +37,7 @@ mod recovered;
 mod recovery;
 mod replay;
 mod restate;
+mod room;
 mod scan;
 mod segments;
 pub mod sim_disk;

@@ -180,6 +180,7 @@ impl Log {
             wake: OnceLock::new(),
             _lock: lock,
         };
+        log.make_room(&recovered);
         Ok((Arc::new(log), recovered))
     }
 

@@ -161,7 +161,7 @@ impl Log {
         true
     }
 
-    fn remove_segment(&self, start: u64) -> bool {
+    pub(crate) fn remove_segment(&self, start: u64) -> bool {
         let Some(segment) = self.segments.find(start) else { return false };
         match self.disk.remove(&segment.name()) {
             Ok(()) => {

@@ -98,11 +98,28 @@ impl Writing {
             stopped: false,
             pass,
         };
-        match make_reserve(disk, options.reserve_bytes) {
-            Ok(()) => writing.reserve = Reserve::Held,
-            Err(error) => (options.on_event)(Event::NoReserve { error }),
-        }
+        // Who opens the log sees to it if this fails.
+        let _ = writing.make_reserve(disk, options.reserve_bytes);
         writing
+    }
+
+    pub(crate) fn has_reserve(&self) -> bool {
+        self.reserve == Reserve::Held
+    }
+
+    /// Makes the reserve.
+    pub(crate) fn make_reserve(&mut self, disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+        make_reserve(disk, bytes)?;
+        self.reserve = Reserve::Held;
+        Ok(())
+    }
+
+    /// Gives back the zeros ahead of what is written.
+    pub(crate) fn give_back_ahead(&mut self) {
+        let durable = self.durable;
+        if let Some(current) = &mut self.current {
+            trim(current, durable);
+        }
     }
 
     pub(crate) fn pending(&self) -> &[QueuedFrame] {

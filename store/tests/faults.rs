@@ -6,8 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use support::{Events, IDENTITY, World, open, small_options};
+use whimbrel_codec::QoS;
 use whimbrel_store::sim_disk::{Operation, SimDisk};
-use whimbrel_store::{Log, Store};
+use whimbrel_store::{Disk, Log, MessageRecord, Store};
 
 /// A while of ordinary life.
 fn live(world: &mut World, steps: usize) {
@@ -182,4 +183,52 @@ fn a_failing_sync_goes_on_in_a_new_file() {
         // The system has forgotten what it could not sync; all of it must be somewhere else.
         crash_and_compare(&mut world);
     }
+}
+
+/// A pass frees room by writing; a broker that was killed on a full disk had no room to write one,
+/// and stayed full for ever.
+#[test]
+fn a_log_that_is_opened_on_a_full_disk_makes_room_of_what_nobody_wants() {
+    let (disk, events) = (SimDisk::new(), Events::default());
+    let (log, _) = open(&disk, &events).unwrap();
+    let mut journals = [log.journal(0), log.journal(1)];
+    let garbage = MessageRecord {
+        topic: "t",
+        properties: &[],
+        payload: &[7; 1000],
+        qos: QoS::AtLeastOnce,
+        expires: None,
+        retained: None,
+    };
+    let mut ended = 0;
+    for now_ms in 0..10_000 {
+        journals[0].message(&garbage);
+        for journal in &mut journals {
+            if let Some(pass) = journal.restating() {
+                journal.restated(pass);
+                ended += 1;
+            }
+            journal.commit();
+        }
+        log.work(now_ms);
+        if ended == 2 {
+            break;
+        }
+    }
+    assert_eq!(ended, 2, "there was a pass");
+    // Its end is durable, but nobody takes part in the rounds that follow it.
+    for n in 0..5 {
+        log.work(20_000 + n);
+    }
+    drop((journals, log));
+    disk.crash(&mut |n| n.saturating_sub(1));
+    disk.remove("reserve").unwrap();
+    disk.set_capacity(Some(disk.used()));
+    let (log, _) = open(&disk, &events).unwrap();
+    let mut journal = log.journal(0);
+    journal.message(&garbage);
+    let ticket = journal.commit().unwrap().ticket;
+    log.work(30_000);
+    assert!(log.synced() >= ticket && !log.is_full(), "{:#?}", events.all());
+    assert_eq!(events.count("no room for the reserve"), 0);
 }

@@ -10,7 +10,7 @@ use whimbrel_topics::{GroupMember, GroupRoute, SessionRef, SubscriptionOptions};
 use super::{Shard, sys};
 use crate::cache::Resolved;
 use crate::conn::NO_SESSION;
-use crate::encode::keep_if_large;
+use crate::encode::is_shared;
 use crate::mail::To;
 use crate::message::Publication;
 use crate::session::NO_GROUP;
@@ -284,7 +284,9 @@ impl Shard {
             self.store(p, None);
         }
         let receivers = route.local.len() + usize::from(!route.remote.is_empty());
-        keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
+        if is_shared(p, receivers) {
+            self.keep(p);
+        }
         for subscriber in &route.local {
             if !subscriber.receives(subscriber.session == from) {
                 continue;
@@ -339,7 +341,9 @@ impl Shard {
                 let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
                 let receivers = entry.route.local.len();
                 self.encoder.next_publication(receivers);
-                keep_if_large(p, receivers, &self.shared.account, &mut self.encoder.body);
+                if is_shared(p, receivers) {
+                    self.keep(p);
+                }
                 for subscriber in &entry.route.local {
                     if !subscriber.receives(false) {
                         continue;
