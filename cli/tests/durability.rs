@@ -170,7 +170,6 @@ fn many_stops_lose_nothing_and_repeat_nothing() {
 
 /// `[MQTT-4.6.0-6]`
 #[test]
-#[ignore = "the broker sends QoS 1 of the queue before it repeats what was in flight"]
 fn the_queue_stays_behind_what_was_in_flight() {
     let folder = Folder::new();
     let data_dir = folder.data_dir();
