@@ -8,6 +8,7 @@ mod failure;
 mod format;
 mod property;
 mod publish;
+mod store;
 mod subscribe;
 mod topic;
 
@@ -36,6 +37,8 @@ enum Command {
     Sub(Box<subscribe::Sub>),
     /// Put load on a broker and measure it.
     Bench(bench::Bench),
+    /// Check, repair, export or import the data directory of a stopped broker.
+    Store(store::Store),
 }
 
 fn main() -> ExitCode {
@@ -60,10 +63,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Store(args) => store::run(&args),
     }
 }
 
-/// Help as it is; an error in one line, with code 1 for the tools and 2 for the broker.
+/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and its
+/// store.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
@@ -76,9 +81,16 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let text = error.to_string();
+    let text = match error.kind() {
+        // Its text would be all of the help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            format!("a command is missing after {command}")
+        }
+        _ => error.to_string(),
+    };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
-    let help = if tool { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
+    let named = tool || command == "store";
+    let help = if named { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
     Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
 }

@@ -15,8 +15,10 @@ use crate::{Position, Record};
 /// that a shard has sent before is with the others; in the second, these have noted it.
 const ROUNDS: u8 = 2;
 
-/// While the disk is full, so many passes may try to free some of it.
-const PASSES_WHEN_FULL: u8 = 2;
+/// While the disk is full, a pass waits so long for the one before: at first, and at most.
+const FULL_WAIT_MS: (u64, u64) = (500, 60_000);
+/// With a full disk: more than this, beside twice what the last pass took, is worth another.
+const NEWS_BYTES: u64 = 4096;
 
 /// Where the passes stand.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +34,9 @@ pub(crate) struct PassState {
     pub stage: Stage,
     /// Where the next pass begins to look for candidates.
     pub rotor: u64,
-    /// Passes since the disk was full.
-    pub when_full: u8,
+    /// With a full disk: when the next pass may begin, and how long it waited for that.
+    pub next_full_ms: u64,
+    pub full_wait_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,9 +53,9 @@ pub(crate) enum Stage {
 
 impl Log {
     /// Takes the pass a step further, if it can be; says whether it was.
-    pub(crate) fn advance_pass(&self, writing: &mut Writing, _now_ms: u64) -> bool {
+    pub(crate) fn advance_pass(&self, writing: &mut Writing, now_ms: u64) -> bool {
         match writing.pass.stage {
-            Stage::Idle => self.pass_is_due(writing) && self.begin_pass(writing),
+            Stage::Idle => self.pass_is_due(writing, now_ms) && self.begin_pass(writing),
             Stage::Restating => {
                 let number = writing.pass.number;
                 let all = lock(&self.queue).restated.iter().all(|pass| *pass >= number);
@@ -75,16 +78,25 @@ impl Log {
         }
     }
 
-    fn pass_is_due(&self, writing: &mut Writing) -> bool {
+    fn pass_is_due(&self, writing: &mut Writing, now_ms: u64) -> bool {
         let pass = &mut writing.pass;
         let appended = lock(&self.queue).next - pass.began;
         if !self.is_full() {
-            pass.when_full = 0;
+            (pass.next_full_ms, pass.full_wait_ms) = (0, 0);
             return appended > self.options.pass_after_bytes.max(pass.bytes * 2);
         }
-        // With a full disk little is appended, and something must free it.
-        let due = pass.when_full < PASSES_WHEN_FULL && writing.pending().is_empty();
-        writing.pass.when_full += u8::from(due);
+        // With a full disk little is appended, and a pass must free what was acknowledged meanwhile.
+        // Each takes some of the room that is left: the more seldom, the longer it did not help.
+        let news = appended > 2 * pass.bytes + NEWS_BYTES;
+        let due = (news || now_ms >= pass.next_full_ms) && writing.pending().is_empty();
+        if due {
+            let pass = &mut writing.pass;
+            pass.full_wait_ms = match news {
+                true => FULL_WAIT_MS.0,
+                false => (2 * pass.full_wait_ms).clamp(FULL_WAIT_MS.0, FULL_WAIT_MS.1),
+            };
+            pass.next_full_ms = now_ms + pass.full_wait_ms;
+        }
         due
     }
 

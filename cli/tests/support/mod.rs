@@ -43,7 +43,8 @@ impl Broker {
         Broker::start(new_folder(), &mut command)
     }
 
-    fn start(folder: PathBuf, command: &mut Command) -> Broker {
+    /// Starts by this command; the folder is removed in the end.
+    pub fn start(folder: PathBuf, command: &mut Command) -> Broker {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
