@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use whimbrel_broker_core::{Mail, Millis, Shard, ShardId, Shared};
 use whimbrel_store::{Event, Log, MemoryStore, OpenError, Options, Recovered};
@@ -26,6 +25,8 @@ pub struct Broker {
     pub spare: Vec<Mail>,
     /// Virtual time of the start.
     started_ms: u64,
+    /// The wall clock at the start; the core counts from 1970, so it can tell times of before.
+    started_wall_ms: u64,
     /// Messages that could not be read, and other complaints of the store.
     pub complaints: Arc<std::sync::Mutex<Vec<String>>>,
     /// What the store did, in words.
@@ -82,7 +83,6 @@ impl Broker {
             log = Some(opened.0);
         }
         let shared = Shared::new(start.shards, rng.any());
-        shared.wall_origin_ms.store(start.wall_ms, Relaxed);
         let config = Arc::new(plan.config());
         let tickets = Tickets::new(start.shards);
         let shard = |at: u16| {
@@ -91,7 +91,7 @@ impl Broker {
                 None => Box::new(Tap::new(MemoryStore, at, tickets.clone(), mutation)),
             };
             let (shared, config) = (shared.clone(), config.clone());
-            Shard::new(ShardId(at), shared, config, store, at.into(), Millis::default())
+            Shard::new(ShardId(at), shared, config, store, at.into(), Millis(start.wall_ms))
         };
         let shards = (0..start.shards).map(shard).collect();
         let mut broker = Broker {
@@ -102,6 +102,7 @@ impl Broker {
             mail: BTreeMap::new(),
             spare: Vec::new(),
             started_ms: start.now_ms,
+            started_wall_ms: start.wall_ms,
             complaints,
             doings,
         };
@@ -111,12 +112,12 @@ impl Broker {
 
     /// What the core calls this time.
     pub fn now(&self, now_ms: u64) -> Millis {
-        Millis(now_ms - self.started_ms)
+        Millis(self.started_wall_ms + now_ms - self.started_ms)
     }
 
     fn restore(&mut self, recovered: &Recovered) {
         let Some(log) = self.log.clone() else { return };
-        let now = Millis::default();
+        let now = self.now(self.started_ms);
         self.shared.restore_retained_number(recovered.last_retained);
         for stored in &recovered.retained {
             match log.read(*stored) {
@@ -150,6 +151,7 @@ impl Broker {
                 Err(error) => self.complain(format!("a message on its way: {error}")),
             }
         }
+        self.shards.iter_mut().for_each(|shard| shard.handle_restored(now));
         // Only when all have it in their batches may the log say so.
         self.shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
         for unrouted in &recovered.unrouted {

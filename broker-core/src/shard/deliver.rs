@@ -48,7 +48,9 @@ impl Shard {
         // Nothing is repeated to a session that ends with its connection, so its body is not kept;
         // unless another member of the group may have to get it.
         let keeps = session.expiry_s > 0 || group != NO_GROUP;
-        let message = keeps.then(|| p.keep(&self.shared.account, &mut self.encoder.body));
+        let (durable, account) = (&mut self.durable, &self.shared.account);
+        let body = &mut self.encoder.body;
+        let message = keeps.then(|| durable.keep(self.id, p, account, body));
         let delivery = Delivery::new(message, qos, retain, ids, group);
         let packet_id = outbound.in_flight.begin(qos, delivery);
         let envelope = Envelope { qos, retain, dup: false, packet_id: Some(packet_id), ids };
@@ -159,7 +161,8 @@ impl Shard {
             self.enqueue_durable(slot, key, qos, retain, ids, group, p);
             return true;
         }
-        let message = p.keep(&self.shared.account, &mut self.encoder.body);
+        let (account, body) = (&self.shared.account, &mut self.encoder.body);
+        let message = self.durable.keep(self.id, p, account, body);
         outbound.push(Delivery::new(Some(message), qos, retain, ids, group));
         self.count(Count::Queued, 1);
         true

@@ -11,6 +11,7 @@
 //! - PUBCOMP, SUBACK, UNSUBACK and the CONNACK of a durable session wait for what they say.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use whimbrel_codec::{Packet, PacketId, QoS};
@@ -23,10 +24,10 @@ use whimbrel_topics::HasTopic;
 use super::restate::Restating;
 use super::{Shard, sys};
 use crate::held::{Held, HeldQueue, Release};
-use crate::message::{Message, Publication, ReplyTo};
+use crate::message::{Account, Message, Publication, ReplyTo};
 use crate::session::{Delivery, NO_GROUP, Session, Will};
 use crate::stats::Count;
-use crate::{ConnId, Millis, Shared};
+use crate::{ConnId, Millis, ShardId, Shared};
 
 /// A shard's side of its store.
 pub(super) struct Durable {
@@ -86,6 +87,23 @@ impl Durable {
     pub(super) fn note_dirty(&mut self) {
         self.records += 1;
         self.dirty = true;
+    }
+
+    /// What [`Shard::keep`] does. Whoever keeps a message of this batch goes this way, or its place
+    /// would never be told.
+    pub(super) fn keep(
+        &mut self,
+        own: ShardId,
+        p: &mut Publication<'_>,
+        account: &Arc<Account>,
+        scratch: &mut Vec<u8>,
+    ) -> Message {
+        let new = p.kept().is_none();
+        let message = p.keep(account, scratch);
+        if new && p.stored.writer() == Some(own.0) {
+            self.fresh.push(message.clone());
+        }
+        message
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>) {
@@ -410,12 +428,7 @@ impl Shard {
 
     /// The message to keep; made once, however many keep it.
     pub(super) fn keep(&mut self, p: &mut Publication<'_>) -> Message {
-        let new = p.kept().is_none();
-        let message = p.keep(&self.shared.account, &mut self.encoder.body);
-        if new && p.stored.writer() == Some(self.id.0) {
-            self.durable.fresh.push(message.clone());
-        }
-        message
+        self.durable.keep(self.id, p, &self.shared.account, &mut self.encoder.body)
     }
 
     pub(super) fn entry(
