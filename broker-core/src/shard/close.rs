@@ -146,6 +146,9 @@ impl Shard {
         }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
         let hash = self.shared.routes.topic_hash(&session.client_id);
+        if session.key.is_some() {
+            self.durable.note_ended(hash);
+        }
         if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }

@@ -74,7 +74,12 @@ impl Shard {
         let mark = self.records();
         let (slot, session_present) = self.open_session(id, client_id, connect, &wishes);
         self.open_conn(id, slot, connect, &wishes);
-        if self.records() != mark || session_present {
+        // An earlier CONNECT may have ended the session that this one wants to be without.
+        let may_come_back = self.waits() && {
+            let hash = self.shared.routes.topic_hash(client_id);
+            self.durable.may_bring_back(hash)
+        };
+        if self.records() != mark || session_present || may_come_back {
             self.gate(id);
         }
         if !self.accept(id, connect, &wishes, assigned.as_deref(), session_present) {

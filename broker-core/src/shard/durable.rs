@@ -54,6 +54,11 @@ pub(super) struct Durable {
     /// Sessions whose messages are being read back, by token.
     loading: Vec<(u64, u32)>,
     last_token: u64,
+    /// Clients (hashes of their identifiers) whose session in the store has ended, until the batch
+    /// that says so is durable.
+    ended: std::collections::VecDeque<(Ticket, u64)>,
+    /// The same in this batch.
+    ended_now: Vec<u64>,
     pub(super) restating: Option<Restating>,
 }
 
@@ -74,6 +79,8 @@ impl Durable {
             replies_due: Default::default(),
             loading: Vec::new(),
             last_token: 0,
+            ended: Default::default(),
+            ended_now: Vec::new(),
             restating: None,
         }
     }
@@ -87,6 +94,22 @@ impl Durable {
     pub(super) fn note_dirty(&mut self) {
         self.records += 1;
         self.dirty = true;
+    }
+
+    /// The session of a client is to be forgotten.
+    pub(super) fn note_ended(&mut self, client: u64) {
+        if self.waits {
+            self.ended_now.push(client);
+        }
+    }
+
+    /// Whether a crash could still bring back a session of the client that has ended.
+    pub(super) fn may_bring_back(&mut self, client: u64) -> bool {
+        let synced = self.store.synced();
+        while self.ended.front().is_some_and(|(ticket, _)| *ticket <= synced) {
+            self.ended.pop_front();
+        }
+        self.ended_now.contains(&client) || self.ended.iter().any(|(_, ended)| *ended == client)
     }
 
     /// What [`Shard::keep`] does. Whoever keeps a message of this batch goes this way, or its place
@@ -174,6 +197,8 @@ impl Shard {
             self.settle(committed.base);
         }
         let last = self.durable.last;
+        let ended = self.durable.ended_now.drain(..);
+        self.durable.ended.extend(ended.map(|client| (last, client)));
         self.durable.held.wait_for(last);
         let replies = std::mem::take(&mut self.durable.replies);
         if last <= self.durable.store.synced() {
