@@ -25,7 +25,7 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Opens the configured directory, which is made if it is not there, and reads what it has kept.
+    /// Opens the configured directory, made if it is not there, and reads what it has kept.
     pub(crate) fn open(config: &Config, shards: u16) -> Result<(DataDir, Recovered), StartError> {
         let began = Instant::now();
         let path = config.data_dir.clone();

@@ -72,6 +72,9 @@ impl Entry {
         let zigzag = reader.varint()?;
         let distance = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
         let position = Position(previous.0.wrapping_add(distance as u64));
+        if position.writer().is_some() {
+            return None;
+        }
         let len = reader.varint_u32()?;
         let expires = match flags & EXPIRES {
             0 => None,

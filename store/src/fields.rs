@@ -134,7 +134,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn stored(&mut self) -> Option<Stored> {
-        Some(Stored { position: Position(self.varint()?), len: self.varint_u32()? })
+        // One of a batch that was not committed is never written.
+        let position = Some(Position(self.varint()?)).filter(|at| at.writer().is_none())?;
+        Some(Stored { position, len: self.varint_u32()? })
     }
 
     pub(crate) fn will(&mut self) -> Option<Option<WillRecord<'a>>> {

@@ -85,7 +85,7 @@ impl Log {
             (pass.next_full_ms, pass.full_wait_ms) = (0, 0);
             return appended > self.options.pass_after_bytes.max(pass.bytes * 2);
         }
-        // With a full disk little is appended, and a pass must free what was acknowledged meanwhile.
+        // With a full disk little is appended, and a pass must free what was acknowledged since.
         // Each takes some of the room that is left: the more seldom, the longer it did not help.
         let news = appended > 2 * pass.bytes + NEWS_BYTES;
         let due = (news || now_ms >= pass.next_full_ms) && writing.pending().is_empty();

@@ -382,7 +382,7 @@ impl<'a> Record<'a> {
             if in_batch {
                 stored.position.0 = base.0.checked_add(stored.position.0)?;
             }
-            Some(stored)
+            stored.position.writer().is_none().then_some(stored)
         };
         let entry = |reader: &mut Reader<'a>| {
             let mut entry = Entry::decode(Position(0), reader)?;

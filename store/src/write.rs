@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::event::Event;
 use crate::layout::{
     FRAME_HEADER_BYTES, Kind, RESERVE_FILE, SEGMENT_HEADER_BYTES, SegmentHeader, seal_frame,
@@ -332,6 +332,31 @@ impl Log {
         Ok(())
     }
 
+    /// Makes the file of a segment. What an earlier try has left under its name is replaced in one
+    /// step: in a new store it may be the only one, and without any it would not open.
+    fn make_segment(&self, start: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let name = segment_name(start);
+        let replacing = self.segments.find(start).is_some_and(|segment| segment.start == start);
+        let made = if replacing { format!("{name}.tmp") } else { name.clone() };
+        let file = match self.disk.create(&made) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(&made).and_then(|()| self.disk.create(&made))
+            }
+            created => created,
+        }?;
+        let identity = self.identity;
+        let header = SegmentHeader { kind: Kind::Frames, start, end: 0, identity };
+        let written = file.write_at(0, &header.encode());
+        let written = match written {
+            Ok(()) if replacing => self.disk.rename(&made, &name),
+            written => written,
+        };
+        if written.is_err() {
+            let _ = self.disk.remove(&made);
+        }
+        written.map(|()| file)
+    }
+
     /// Sees to it that there is a segment for the frame at `first`.
     fn roll(&self, writing: &mut Writing, first: u64) -> Result<(), Failure> {
         if let Some(current) = &mut writing.current {
@@ -348,21 +373,7 @@ impl Log {
                 current.segment.set_end(first);
             }
         }
-        let name = segment_name(first);
-        let file = match self.disk.create(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // What an earlier try has left.
-                self.disk.remove(&name).and_then(|()| self.disk.create(&name))
-            }
-            created => created,
-        };
-        let file = file.map_err(Failure::Write)?;
-        let header =
-            SegmentHeader { kind: Kind::Frames, start: first, end: 0, identity: self.identity };
-        if let Err(error) = file.write_at(0, &header.encode()) {
-            let _ = self.disk.remove(&name);
-            return Err(Failure::Write(error));
-        }
+        let file = self.make_segment(first).map_err(Failure::Write)?;
         let segment = Arc::new(Segment::frames(first, u64::MAX, file));
         self.segments.insert(segment.clone());
         writing.current = Some(Current { segment, size: SEGMENT_HEADER_BYTES, fresh: true });

@@ -65,7 +65,7 @@ impl Shard {
         self.now = now;
         let slot = self.insert_session(&kept.client_id);
         let who = SessionRef { shard: self.id.0, session: slot };
-        // The connection of one that was connected to the end is lost now. A clock that was set back
+        // One that was connected to the end loses its connection now. A clock that was set back
         // since must not keep it longer.
         let wall_now = self.shared.wall(now).unwrap_or_default();
         let detached = kept.detached.unwrap_or(wall_now).min(wall_now);
@@ -197,9 +197,9 @@ impl Shard {
     }
 
     /// Completes the way of a message that was on its way to other shards when the broker was
-    /// stopped. Every shard is asked, one after the other, when all sessions are restored; `reached`
-    /// are those that have it. Afterwards the shards' batches end, and then one of them is told that
-    /// it is done ([`Shard::handle_routed`]).
+    /// stopped. Every shard is asked, one after the other, when all sessions are restored;
+    /// `reached` are those that have it. Afterwards the shards' batches end, and then one of them
+    /// is told that it is done ([`Shard::handle_routed`]).
     pub fn handle_unrouted(
         &mut self,
         now: Millis,
