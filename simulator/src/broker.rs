@@ -67,7 +67,11 @@ impl Broker {
                 writers: start.shards,
                 on_event: Box::new(move |event| {
                     let text = event.to_string();
-                    if matches!(event, Event::Unreadable { .. } | Event::Damaged { .. })
+                    // What nobody wants any more may be swept while it is being read.
+                    let swept = text.contains("there is nothing at this place");
+                    let bad = matches!(event, Event::Unreadable { .. } | Event::Damaged { .. });
+                    if bad
+                        && !swept
                         && let Ok(mut told) = told.lock()
                     {
                         told.push(text.clone());

@@ -42,6 +42,7 @@ pub struct Outgoing {
 
 /// What waits for the client to get round to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "names of packets")]
 pub enum Todo {
     PubAck(u16),
     PubRec(u16),

@@ -63,7 +63,7 @@ impl<S: Store> Tap<S> {
         let n = match (mutation, record) {
             (Mutation::LoseQueued, Record::Queued { .. }) => 3,
             (Mutation::LoseDelivered, Record::Delivered { .. }) => 3,
-            (Mutation::LoseAcknowledged, Record::Acknowledged { .. }) => 2,
+            (Mutation::LoseAcknowledged, Record::Acknowledged { .. }) => 1,
             (Mutation::LoseReleased, Record::Released { .. }) => 1,
             (Mutation::ForgetReceived, Record::Received { .. }) => 1,
             (Mutation::LoseSubscription, Record::Subscribed { .. }) => 2,

@@ -21,6 +21,7 @@ pub(super) struct Held {
     serial: Option<Serial>,
     qos: QoS,
     link: usize,
+    retain: bool,
 }
 
 impl Check {
@@ -47,6 +48,7 @@ impl Check {
             let what = format!("{} got {} as {d:?}", self.names[c], self.say(serial));
             return self.fail(2, what);
         }
+        self.check_not_ended(c, serial, d);
         self.check_wanted(c, serial, d);
         if self.messages[serial].will {
             self.will_came(c, serial, d.retain);
@@ -68,9 +70,28 @@ impl Check {
         d.expiry_s.map(u64::from) > most.or(d.expiry_s.map(u64::from))
     }
 
+    /// What the client has acknowledged, and the broker has noted for good, does not come again.
+    fn check_not_ended(&mut self, c: usize, serial: Serial, d: &Delivered) {
+        let session = &self.sessions[c];
+        let shared = session.subs.values().any(|sub| sub.shared);
+        let Some(since) = session.ended_durably.get(&(d.id, serial)) else { return };
+        let m = &self.messages[serial];
+        if d.dup && !d.retain && !shared && !m.will && m.last_send < *since {
+            let what = format!(
+                "{} got {} again, though its acknowledgement was handled before a SUBACK",
+                self.names[c],
+                self.say(serial)
+            );
+            self.fail(2, what);
+        }
+    }
+
     /// The client has sent what ends a delivery: PUBACK, or PUBCOMP.
     pub fn finished(&mut self, c: usize, id: u16) {
-        self.sessions[c].held.remove(&id);
+        let session = &mut self.sessions[c];
+        if let Some(Held { serial: Some(serial), retain: false, .. }) = session.held.remove(&id) {
+            session.ended.push((id, serial));
+        }
     }
 
     /// Packet identifiers in flight are unique [MQTT-2.2.1-4], what is repeated carries DUP
@@ -79,7 +100,8 @@ impl Check {
         let before_crash = self.last_link_before_crash;
         let shared = self.sessions[c].subs.values().any(|sub| sub.shared);
         let held = &mut self.sessions[c].held;
-        let before = held.insert(d.id, Held { serial: d.serial, qos: d.qos, link });
+        let before =
+            held.insert(d.id, Held { serial: d.serial, qos: d.qos, link, retain: d.retain });
         let crashed = before.is_some_and(|before| before.link <= before_crash);
         let in_flight = held.values().filter(|held| held.link == link).count();
         let name = &self.names[c];

@@ -49,9 +49,13 @@ pub struct Violation {
 pub struct Message {
     /// Index of the client.
     pub publisher: usize,
+    /// Topic name.
     pub topic: String,
+    /// As published.
     pub qos: QoS,
+    /// It is to be retained.
     pub retain: bool,
+    /// Message expiry interval, in seconds.
     pub expiry_s: Option<u32>,
     /// Removes what is retained.
     pub empty: bool,

@@ -1,6 +1,6 @@
 //! What is known of each client's session: whether it is there, until when, and its subscriptions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_codec::QoS;
 
@@ -45,6 +45,12 @@ pub(super) struct Session {
     pub last: BTreeMap<(usize, String, QoS, QoS), Serial>,
     /// Deliveries that the client has not acknowledged, by packet identifier.
     pub held: BTreeMap<u16, super::delivery::Held>,
+    /// Deliveries that the client has ended on this connection.
+    pub ended: Vec<(u16, Serial)>,
+    /// Those of them that came before each SUBSCRIBE without SUBACK.
+    before_subscribe: VecDeque<Vec<(u16, Serial)>>,
+    /// Those that the broker has noted for good, with the event since when that is known.
+    pub ended_durably: BTreeMap<(u16, Serial), u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +77,17 @@ pub(super) struct Sub {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The end of a connection, and of the session if it ended too.
-    Closed { client: usize, epoch: u32 },
+    Closed {
+        /// Its index.
+        client: usize,
+        /// Which of its sessions.
+        epoch: u32,
+    },
     /// A will was withdrawn or published.
-    WillGone { will: usize },
+    WillGone {
+        /// Its index.
+        will: usize,
+    },
 }
 
 /// How the broker saw a connection end.
@@ -122,6 +136,7 @@ impl Session {
         self.last.clear();
         self.held.clear();
         self.due.clear();
+        self.ended_durably.clear();
     }
 }
 
@@ -156,6 +171,8 @@ impl Check {
         let sent_wall = self.wall;
         self.last_link = link;
         let session = &mut self.sessions[c];
+        session.ended.clear();
+        session.before_subscribe.clear();
         session.pending = Some(Pending { link, clean, expiry_s, sent_wall });
     }
 
@@ -286,6 +303,8 @@ impl Check {
     /// SUBSCRIBE is sent.
     pub fn subscribe_sent(&mut self, c: usize, filter: &str, qos: QoS, no_local: bool) {
         let event = self.tick();
+        let session = &mut self.sessions[c];
+        session.before_subscribe.push_back(std::mem::take(&mut session.ended));
         let (plain, shared) = split(filter);
         let sub = self.sessions[c].subs.entry(filter.to_owned()).or_insert_with(|| Sub {
             plain: plain.to_owned(),
@@ -312,7 +331,13 @@ impl Check {
     /// SUBACK came.
     pub fn suback(&mut self, c: usize, filter: &str, qos: QoS, code: u8) {
         let event = self.tick();
-        let Some(sub) = self.sessions[c].subs.get_mut(filter) else { return };
+        let session = &mut self.sessions[c];
+        // The broker has handled what came before the SUBSCRIBE, and SUBACK has waited for the disk.
+        let before = session.before_subscribe.pop_front().unwrap_or_default();
+        if code & 0x80 == 0 {
+            session.ended_durably.extend(before.into_iter().map(|ended| (ended, event)));
+        }
+        let Some(sub) = session.subs.get_mut(filter) else { return };
         if code & 0x80 == 0 {
             // A higher QoS holds for what is published from now on.
             let before = sub.certain.filter(|(was, _)| *was >= qos);

@@ -265,7 +265,8 @@ impl World {
         self.check.broker_opened(c, id, present);
         self.check.will_opened(c, id);
         let client = &mut self.clients[c];
-        if !present && !(client.outgoing.is_empty() && client.received.is_empty()) {
+        let has_state = !client.outgoing.is_empty() || !client.received.is_empty();
+        if !present && has_state {
             client.must_clean = true;
         }
     }
