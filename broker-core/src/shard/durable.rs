@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// The time here; 0 if it was before that.
-    pub(crate) fn from_wall(&self, at: WallMs) -> Millis {
+    pub(crate) fn here_at(&self, at: WallMs) -> Millis {
         Millis(at.0.saturating_sub(self.wall_origin_ms.load(Ordering::Relaxed)))
     }
 }
@@ -328,7 +328,7 @@ impl Shard {
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
         let held = conn.held > 0;
         let has_key = self.sessions.get(conn.session as usize).is_some_and(|s| s.key.is_some());
-        if !held && !(has_key && !self.durable.is_settled()) {
+        if !held && (!has_key || self.durable.is_settled()) {
             return self.reply_ack(id, packet);
         }
         self.hold_packet(id, packet, 0);
@@ -565,7 +565,7 @@ impl Shard {
         record: &MessageRecord<'_>,
         stored: Stored,
     ) -> Message {
-        let expires = record.expires.map_or(Millis::NEVER, |at| self.shared.from_wall(at));
+        let expires = record.expires.map_or(Millis::NEVER, |at| self.shared.here_at(at));
         let MessageRecord { topic, properties, payload, qos, .. } = *record;
         let mut p = Publication::new(topic, properties, payload, qos, expires);
         p.stored = stored.position;
