@@ -336,25 +336,30 @@ impl Log {
     /// step: in a new store it may be the only one, and without any it would not open.
     fn make_segment(&self, start: u64) -> io::Result<Arc<dyn DiskFile>> {
         let name = segment_name(start);
-        let replacing = self.segments.find(start).is_some_and(|segment| segment.start == start);
-        let made = if replacing { format!("{name}.tmp") } else { name.clone() };
-        let file = match self.disk.create(&made) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.disk.remove(&made).and_then(|()| self.disk.create(&made))
+        let header = SegmentHeader { kind: Kind::Frames, start, end: 0, identity: self.identity };
+        let header = header.encode();
+        match self.disk.create(&name) {
+            Ok(file) => {
+                let written = file.write_at(0, &header);
+                if written.is_err() {
+                    let _ = self.disk.remove(&name);
+                }
+                written.map(|()| file)
             }
-            created => created,
-        }?;
-        let identity = self.identity;
-        let header = SegmentHeader { kind: Kind::Frames, start, end: 0, identity };
-        let written = file.write_at(0, &header.encode());
-        let written = match written {
-            Ok(()) if replacing => self.disk.rename(&made, &name),
-            written => written,
-        };
-        if written.is_err() {
-            let _ = self.disk.remove(&made);
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let tmp = format!("{name}.tmp");
+                let _ = self.disk.remove(&tmp);
+                let file = self.disk.create(&tmp)?;
+                // Under its name there is a whole header at any time, whatever a crash leaves.
+                let made = file.write_at(0, &header).and_then(|()| file.sync());
+                let made = made.and_then(|()| self.disk.rename(&tmp, &name));
+                if made.is_err() {
+                    let _ = self.disk.remove(&tmp);
+                }
+                made.map(|()| file)
+            }
+            Err(error) => Err(error),
         }
-        written.map(|()| file)
     }
 
     /// Sees to it that there is a segment for the frame at `first`.

@@ -471,7 +471,11 @@ impl Shard {
                 self.deliver_to_member(&member, group, hops, retain, p);
             }
             None if hops < MAX_HOPS => {
-                self.share_except(who, group, hops + 1, retain, p);
+                if !self.share_except(who, group, hops + 1, retain, p)
+                    && !self.share_with_any(group, retain, p)
+                {
+                    self.count(Count::Dropped, 1);
+                }
             }
             None => self.count(Count::Dropped, 1),
         }

@@ -101,7 +101,10 @@ impl Shard {
                 let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
                 (retained.remove(p.topic), self.next_retained_number())
             };
-            if self.is_stored_topic(p.topic) && removed.is_some() {
+            // Where nothing is, an earlier removal that is not durable yet may be why: what is
+            // acknowledged rests on it.
+            let told = removed.is_some() || p.qos != QoS::AtMostOnce;
+            if self.is_stored_topic(p.topic) && told {
                 self.durable.record(&Record::Unretained { topic: p.topic, number });
             }
             return;

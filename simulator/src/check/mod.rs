@@ -129,6 +129,9 @@ pub struct Check {
     /// What is certain once a ticket is reached.
     pending: Vec<(u64, Fact)>,
     violation: Option<Violation>,
+    /// Acknowledgements do not wait for other shards, so what is on its way to a session may come
+    /// after the end of its subscription.
+    pub hasty: bool,
     /// Deliveries looked at.
     pub delivered: u64,
 }
@@ -153,6 +156,7 @@ impl Check {
             by_topic: BTreeMap::new(),
             pending: Vec::new(),
             violation: None,
+            hasty: false,
             delivered: 0,
         }
     }

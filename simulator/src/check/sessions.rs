@@ -323,6 +323,9 @@ impl Check {
     /// UNSUBSCRIBE is sent.
     pub fn unsubscribe_sent(&mut self, c: usize, filter: &str) {
         let event = self.tick();
+        if self.hasty {
+            self.sessions[c].due.clear();
+        }
         let Some(sub) = self.sessions[c].subs.get_mut(filter) else { return };
         sub.certain = None;
         if sub.shared {

@@ -109,6 +109,12 @@ impl Check {
 
     pub(super) fn wills_restarted(&mut self, now: (u64, u64), wall: u64, crashed: bool) {
         let event = self.event;
+        if wall < now.1 {
+            // One that was published and is not on disk may wait again, and be replaced.
+            for session in &mut self.sessions {
+                session.due.retain(|serial, _| !self.messages[*serial].will);
+            }
+        }
         for will in &mut self.wills {
             let expiry_s = self.sessions[will.client].expiry_least();
             // What came before the clock was set back seems to come too early.

@@ -123,6 +123,7 @@ impl World {
     }
 
     fn run(&mut self) {
+        self.check.hasty = !self.is_durable();
         note!(self.trace, self.now_ms, "{:?}", self.plan);
         self.start_broker(self.wall_ms(), false);
         for _ in 0..self.options.steps {
