@@ -11,8 +11,8 @@ use whimbrel_store::{
 use whimbrel_topics::{GroupRoute, HasTopic, SessionRef, SubscriptionOptions};
 
 use super::Shard;
-use super::durable::delivery;
 use super::retained::Expiry;
+use super::spilled::delivery;
 use super::subscribe::split;
 use crate::message::Publication;
 use crate::session::{Session, Subscription, Will};
