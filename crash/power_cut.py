@@ -41,7 +41,8 @@ class Disk(rounds.Disk):
         options = {"POWER_CUT_DELAY_US": str(rng.choice((0, 0, 200, 2_000, 10_000)))}
         self.sync_fails = self.fails and rng.random() < 0.15
         if self.sync_fails:
-            options["POWER_CUT_FAIL_SYNC"] = str(rng.choice((2, 5, 20, 60)))
+            # Not one of those with which a store is made: that has to fail.
+            options["POWER_CUT_FAIL_SYNC"] = str(rng.choice((12, 20, 35, 60)))
         if self.lies:
             options["POWER_CUT_LIE_SYNC"] = "1"
         self.image.options = options

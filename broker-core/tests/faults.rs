@@ -5,7 +5,7 @@ mod harness;
 use harness::{Broker, Got, quiet};
 use whimbrel_broker_core::{Action, Config, Count, Peer};
 use whimbrel_codec::{
-    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscription, Version,
+    Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscription, Version, Will,
 };
 
 const V5: Version = Version::V5;
@@ -438,5 +438,38 @@ fn a_long_client_id_makes_no_malformed_topic() {
     broker.client(V5, &"x".repeat(65_530));
     assert_eq!(broker.publishes(watcher).len(), 0);
     broker.client(V5, "short");
+    assert_eq!(broker.publishes(watcher).len(), 1);
+}
+
+/// The client came back after the delay of its will had passed and before the timer fired, and the
+/// will was forgotten.
+#[test]
+fn a_will_whose_delay_has_passed_is_published_though_its_client_comes_back() {
+    let mut broker = Broker::new(1, quiet());
+    let watcher = broker.client(Version::V5, "watcher");
+    broker.subscribe(watcher, "will", QoS::AtMostOnce);
+    broker.received(watcher);
+    broker.advance(500);
+    let (expiry, delay) =
+        ([Property::SessionExpiryIntervalS(100)], [Property::WillDelayIntervalS(1)]);
+    let will = Will {
+        topic: "will",
+        payload: b"gone",
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::new(&delay),
+    };
+    let properties = Properties::new(&expiry);
+    let connect = Connect {
+        clean_start: false,
+        properties,
+        will: Some(will),
+        ..Connect::new(Version::V5, "c")
+    };
+    let link = broker.connect(connect);
+    broker.cut(link);
+    broker.advance(1100);
+    assert_eq!(broker.publishes(watcher).len(), 0, "the timer fires once a second");
+    broker.connect(connect);
     assert_eq!(broker.publishes(watcher).len(), 1);
 }

@@ -15,6 +15,9 @@ use crate::config::Config;
 use crate::event_loop::Peers;
 use crate::process;
 
+/// Messages that are read at once.
+const MANY: usize = 4096;
+
 /// The store of a running broker.
 pub(crate) struct DataDir {
     log: Arc<Log>,
@@ -72,9 +75,12 @@ impl DataDir {
             }
         };
         shared.restore_retained_number(last_retained);
-        for stored in retained {
-            if let (Some(body), Some(shard)) = (read(stored), shards.first_mut()) {
-                shard.handle_restore_retained(now, stored, &body);
+        for some in retained.chunks(MANY) {
+            let bodies = some.iter().zip(self.log.read_many(some));
+            for (stored, body) in bodies {
+                if let (Some(body), Some(shard)) = (body, shards.first_mut()) {
+                    shard.handle_restore_retained(now, *stored, &body);
+                }
             }
         }
         let mut places = HashMap::new();

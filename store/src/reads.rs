@@ -164,6 +164,13 @@ impl Log {
 
     /// Whether a message of it is soon to be written. With a disk that is full or stopped nothing
     /// is; then it is still in memory.
+    /// Reads many messages at once, on the caller's thread: for the start. They are best in the
+    /// order of their positions; one that cannot be read is none, which was told.
+    pub fn read_many(&self, wanted: &[Stored]) -> Vec<Option<MessageBody>> {
+        let fetch = Fetch { token: 0, wanted: wanted.to_vec() };
+        self.fetch(fetch, &mut Vec::new()).bodies
+    }
+
     fn must_wait(&self, fetch: &Fetch) -> bool {
         let done = Position(self.done.load(Ordering::SeqCst));
         let soon = fetch.wanted.iter().any(|stored| stored.position >= done);

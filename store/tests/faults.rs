@@ -190,7 +190,7 @@ fn a_failing_sync_goes_on_in_a_new_file() {
 #[test]
 fn a_log_that_is_opened_on_a_full_disk_makes_room_of_what_nobody_wants() {
     let (disk, events) = (SimDisk::new(), Events::default());
-    let (log, _) = open(&disk, &events).unwrap();
+    let (log, _) = open(&disk, &events).expect("it opens");
     let mut journals = [log.journal(0), log.journal(1)];
     let garbage = MessageRecord {
         topic: "t",
@@ -222,12 +222,12 @@ fn a_log_that_is_opened_on_a_full_disk_makes_room_of_what_nobody_wants() {
     }
     drop((journals, log));
     disk.crash(&mut |n| n.saturating_sub(1));
-    disk.remove("reserve").unwrap();
+    disk.remove("reserve").expect("a reserve");
     disk.set_capacity(Some(disk.used()));
-    let (log, _) = open(&disk, &events).unwrap();
+    let (log, _) = open(&disk, &events).expect("it opens");
     let mut journal = log.journal(0);
     journal.message(&garbage);
-    let ticket = journal.commit().unwrap().ticket;
+    let ticket = journal.commit().expect("a batch").ticket;
     log.work(30_000);
     assert!(log.synced() >= ticket && !log.is_full(), "{:#?}", events.all());
     assert_eq!(events.count("no room for the reserve"), 0);

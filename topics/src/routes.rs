@@ -182,7 +182,8 @@ impl Routes {
     pub fn set_connected(&self, filter: &str, group: &str, who: SessionRef, connected: bool) {
         let name_hash = self.seed.hash(group.as_bytes());
         let set = |subscribers: &Subscribers| {
-            Some(subscribers.group(group, name_hash)?.set_connected(who, connected))
+            subscribers.group(group, name_hash)?.set_connected(who, connected);
+            Some(())
         };
         self.with(filter, set);
     }

@@ -148,14 +148,14 @@ impl Shard {
         }
         // Taking over may have ended the session.
         let mut existing = self.find_session(client_id);
-        // Its time may be over though its timer has not fired.
+        // Its time, or its will's, may be over though its timer has not fired.
         let now = self.now;
-        let over = |session: &Session| session.conn.is_none() && session.ends <= now;
+        let due = |session: &Session| session.conn.is_none() && session.deadline() <= now;
         if let Some(slot) = existing
-            && self.sessions.get(slot as usize).is_some_and(over)
+            && self.sessions.get(slot as usize).is_some_and(due)
         {
-            self.end_session(slot);
-            existing = None;
+            self.session_due(slot);
+            existing = self.find_session(client_id);
         }
         if connect.clean_start
             && let Some(slot) = existing.take()

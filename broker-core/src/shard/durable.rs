@@ -16,8 +16,7 @@ use std::sync::atomic::Ordering;
 
 use whimbrel_codec::{Packet, PacketId, QoS};
 use whimbrel_store::{
-    Entry, Fetch, Fetched, MessageRecord, Position, Record, SessionKey, Store, Stored, Ticket,
-    WallMs, WillRecord,
+    Entry, MessageRecord, Position, Record, SessionKey, Store, Stored, Ticket, WallMs, WillRecord,
 };
 use whimbrel_topics::HasTopic;
 
@@ -25,7 +24,7 @@ use super::restate::Restating;
 use super::{Shard, sys};
 use crate::held::{Held, HeldQueue, Release};
 use crate::message::{Account, Message, Publication, ReplyTo};
-use crate::session::{Delivery, NO_GROUP, Session, Will};
+use crate::session::{NO_GROUP, Session, Will};
 use crate::stats::Count;
 use crate::{ConnId, Millis, ShardId, Shared};
 
@@ -46,14 +45,14 @@ pub(super) struct Durable {
     /// Kept messages of this batch, whose place is known when it is committed.
     fresh: Vec<Message>,
     /// Sessions that have spilled messages of this batch.
-    spilled: Vec<u32>,
+    pub(super) spilled: Vec<u32>,
     /// Acknowledgements of other shards that wait for this batch.
     replies: Vec<ReplyTo>,
     /// The same for earlier batches.
     replies_due: std::collections::VecDeque<(Ticket, Vec<ReplyTo>)>,
     /// Sessions whose messages are being read back, by token.
-    loading: Vec<(u64, u32)>,
-    last_token: u64,
+    pub(super) loading: Vec<(u64, u32)>,
+    pub(super) last_token: u64,
     /// Clients (hashes of their identifiers) whose session in the store has ended, until the batch
     /// that says so is durable.
     ended: std::collections::VecDeque<(Ticket, u64)>,
@@ -144,7 +143,7 @@ impl Shared {
     }
 
     /// The time here; 0 if it was before that.
-    pub(crate) fn from_wall(&self, at: WallMs) -> Millis {
+    pub(crate) fn here_at(&self, at: WallMs) -> Millis {
         Millis(at.0.saturating_sub(self.wall_origin_ms.load(Ordering::Relaxed)))
     }
 }
@@ -189,7 +188,7 @@ impl Shard {
     }
 
     /// The same without a part of a pass.
-    fn end_batch(&mut self) {
+    pub(super) fn end_batch(&mut self) {
         self.durable.dirty = false;
         // Even an empty batch tells the store that this shard has done a round.
         if let Some(committed) = self.durable.store.commit() {
@@ -328,7 +327,7 @@ impl Shard {
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
         let held = conn.held > 0;
         let has_key = self.sessions.get(conn.session as usize).is_some_and(|s| s.key.is_some());
-        if !held && !(has_key && !self.durable.is_settled()) {
+        if !held && (!has_key || self.durable.is_settled()) {
             return self.reply_ack(id, packet);
         }
         self.hold_packet(id, packet, 0);
@@ -470,108 +469,6 @@ impl Shard {
         Entry { stored, qos, retain, dup: false, expires, group, ids: ids.to_vec() }
     }
 
-    // ---- queues in the store
-
-    /// Whether another message for this session stays in the store only.
-    pub(super) fn spills(&self, slot: u32) -> bool {
-        let Some(session) = self.sessions.get(slot as usize) else { return false };
-        let Some(outbound) = &session.outbound else { return false };
-        self.pressure
-            || outbound.spilled.is_some()
-            || outbound.queued_bytes > self.config.max_queue_memory_bytes
-    }
-
-    pub(super) fn spill(&mut self, slot: u32, entry: Entry) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let spilled = session.outbound().spilled.get_or_insert_default();
-        if spilled.push(entry) {
-            self.durable.spilled.push(slot);
-        }
-    }
-
-    /// The messages that a session leaves in the store and that came through a shared subscription
-    /// are other members' now. That is rare, so this waits for the disk.
-    pub(super) fn hand_over_spilled(&mut self, slot: u32) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(outbound) = session.outbound.as_mut() else { return };
-        if !outbound.spilled.as_ref().is_some_and(|spilled| spilled.has_groups()) {
-            return;
-        }
-        // What came in this tick can be read once it has its place in the log.
-        self.end_batch();
-        let session = self.sessions.get_mut(slot as usize);
-        let spilled = session.and_then(|s| s.outbound.as_mut()).and_then(|o| o.spilled.take());
-        let Some(spilled) = spilled else { return };
-        self.shared.stats.sub(self.id.0, Count::Queued, spilled.len() as u64);
-        for entry in spilled.iter() {
-            let Some(group) = entry.group else { continue };
-            let Some(body) = self.durable.store.read(entry.stored) else {
-                self.count(Count::Dropped, 1);
-                continue;
-            };
-            let message = self.restored_message(&body.record(), entry.stored);
-            let mut p = message.publication();
-            self.encoder.next_publication(1);
-            if !self.share_with_any(group, entry.retain, &mut p) {
-                self.count(Count::Dropped, 1);
-            }
-        }
-    }
-
-    /// Has messages of the session read back, if few are left in memory.
-    pub(super) fn load(&mut self, slot: u32) {
-        const FEW: usize = 128;
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(outbound) = session.outbound.as_mut() else { return };
-        let Some(spilled) = outbound.spilled.as_mut() else { return };
-        if spilled.len() == 0 {
-            outbound.spilled = None;
-            return;
-        }
-        if session.conn.is_none() || outbound.queue.len() > FEW {
-            return;
-        }
-        let token = self.durable.last_token + 1;
-        let Some(wanted) = spilled.load(token) else { return };
-        self.durable.last_token = token;
-        self.durable.loading.push((token, slot));
-        self.durable.store.fetch(Fetch { token, wanted });
-    }
-
-    fn loaded(&mut self, fetched: Fetched) {
-        let loading = &mut self.durable.loading;
-        let Some(at) = loading.iter().position(|(token, _)| *token == fetched.token) else {
-            return;
-        };
-        let (token, slot) = loading.swap_remove(at);
-        for body in fetched.bodies {
-            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-            let Some(outbound) = session.outbound.as_mut() else { return };
-            let spilled = outbound.spilled.as_mut().filter(|spilled| spilled.token == token);
-            let Some(entry) = spilled.and_then(|spilled| spilled.loaded()) else { return };
-            let message = body.map(|body| self.restored_message(&body.record(), entry.stored));
-            let delivery = delivery(message, &entry);
-            if let Some(session) = self.sessions.get_mut(slot as usize) {
-                session.outbound().push(delivery);
-            }
-        }
-        self.pump(slot);
-        self.load(slot);
-    }
-
-    /// A message that was read from the store.
-    pub(super) fn restored_message(
-        &mut self,
-        record: &MessageRecord<'_>,
-        stored: Stored,
-    ) -> Message {
-        let expires = record.expires.map_or(Millis::NEVER, |at| self.shared.from_wall(at));
-        let MessageRecord { topic, properties, payload, qos, .. } = *record;
-        let mut p = Publication::new(topic, properties, payload, qos, expires);
-        p.stored = stored.position;
-        p.keep(&self.shared.account, &mut self.encoder.body)
-    }
-
     // ---- sessions
 
     /// The store has no room: what would have to be kept is refused until it has.
@@ -628,13 +525,6 @@ impl Shard {
         self.count(Count::Dropped, n);
         self.shared.stats.sub(self.id.0, Count::Queued, n);
     }
-}
-
-pub(super) fn delivery(message: Option<Message>, entry: &Entry) -> Delivery {
-    let group = entry.group.unwrap_or(NO_GROUP);
-    let mut delivery = Delivery::new(message, entry.qos, entry.retain, &entry.ids, group);
-    delivery.dup = entry.dup;
-    delivery
 }
 
 /// The record with which a session begins, without what follows it.

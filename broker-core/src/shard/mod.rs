@@ -30,6 +30,7 @@ mod publish;
 mod restate;
 mod restore;
 mod retained;
+mod spilled;
 mod subscribe;
 mod sys;
 mod timeout;

@@ -11,8 +11,8 @@ use whimbrel_store::{
 use whimbrel_topics::{GroupRoute, HasTopic, SessionRef, SubscriptionOptions};
 
 use super::Shard;
-use super::durable::delivery;
 use super::retained::Expiry;
+use super::spilled::delivery;
 use super::subscribe::split;
 use crate::message::Publication;
 use crate::session::{Session, Subscription, Will};
@@ -174,7 +174,7 @@ impl Shard {
     }
 
     fn seconds_after(&self, at: WallMs, seconds: u32) -> Millis {
-        self.shared.from_wall(WallMs(at.0.saturating_add(u64::from(seconds) * 1000)))
+        self.shared.here_at(WallMs(at.0.saturating_add(u64::from(seconds) * 1000)))
     }
 
     fn restored_will(&mut self, will: &WillRecovered, detached: WallMs) -> Box<Will> {
