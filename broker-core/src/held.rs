@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use whimbrel_codec::PacketId;
-use whimbrel_store::{Position, SessionKey, Ticket};
+use whimbrel_store::{Position, Ticket};
 
 use crate::ConnId;
 
@@ -33,10 +33,6 @@ pub(crate) enum Release {
     Open,
     /// All shards have recorded a message.
     Routed(Position),
-    /// A session is stated without what other members of its groups have now.
-    HandedOver { slot: u32, key: SessionKey },
-    /// The same for a session that is no more.
-    Ended(SessionKey),
 }
 
 /// First in, first out: nothing overtakes what came before it, so a client gets its

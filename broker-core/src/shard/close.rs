@@ -139,10 +139,10 @@ impl Shard {
     pub(super) fn end_session(&mut self, slot: u32) {
         self.publish_will(slot);
         self.drop_subscriptions(slot);
-        let mails = self.hand_over(slot, false);
+        self.hand_over(slot, false);
         if self.durable.on {
-            let mails = mails + self.hand_over_spilled(slot);
-            self.record_when_handed_over(slot, mails, true);
+            self.hand_over_spilled(slot);
+            self.record_of(slot, |key| Record::Ended { key });
         }
         let Some(session) = self.sessions.try_remove(slot as usize) else { return };
         let hash = self.shared.routes.topic_hash(&session.client_id);
@@ -160,9 +160,9 @@ impl Shard {
     /// What came to this session through shared subscriptions and was not delivered goes to other
     /// members. A QoS 2 message that was sent stays: this client alone may get it
     /// `[MQTT-4.8.2-4]`, `[MQTT-4.8.2-5]`. `keep`: the session goes on, and what nobody else can
-    /// take waits for it. Gives how many other shards are to tell that they have recorded some.
-    fn hand_over(&mut self, slot: u32, keep: bool) -> u32 {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return 0 };
+    /// take waits for it.
+    fn hand_over(&mut self, slot: u32, keep: bool) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let who = SessionRef { shard: self.id.0, session: slot };
         let routes = &self.shared.routes;
         let others = |key| routes.group(key).is_some_and(|g| g.has_connected_except(who));
@@ -171,18 +171,15 @@ impl Shard {
         let shared = take_shared(session, |key| key != NO_GROUP && (!keep || others(key)));
         let taken = before - queued(session);
         self.shared.stats.sub(self.id.0, Count::Queued, taken as u64);
-        let (changed, reply_to) = (!shared.is_empty(), self.reply_to_of(slot));
-        let mut mails = 0;
+        let changed = !shared.is_empty();
         for delivery in shared {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
-            p.reply_to = reply_to;
             self.encoder.next_publication(1);
             let (group, retain) = (delivery.group, delivery.retain);
             if self.share_except(who, group, 0, retain, &mut p)
                 || (!keep && self.share_with_any(group, retain, &mut p))
             {
-                mails += p.mails;
                 continue;
             }
             if keep && let Some(session) = self.sessions.get_mut(slot as usize) {
@@ -193,9 +190,8 @@ impl Shard {
             }
         }
         if self.durable.on && changed && keep {
-            self.record_when_handed_over(slot, mails, false);
+            self.record_again(slot);
         }
-        mails
     }
 
     fn publish_will(&mut self, slot: u32) {

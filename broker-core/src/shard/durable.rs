@@ -36,8 +36,6 @@ pub(super) struct Durable {
     /// Acknowledgements wait for it.
     waits: bool,
     held: HeldQueue,
-    /// Sessions whose messages went to other members and that are stated later.
-    pub(super) handing_over: u32,
     /// Records made so far.
     records: u64,
     /// Of the last batch.
@@ -71,7 +69,6 @@ impl Durable {
             waits: on && store.synced() != Ticket(u64::MAX),
             store,
             held: HeldQueue::default(),
-            handing_over: 0,
             records: 0,
             last: Ticket(0),
             dirty: false,
@@ -252,23 +249,10 @@ impl Shard {
 
     fn release(&mut self, synced: Ticket) {
         while let Some(Held { conn: id, serial, what, .. }) = self.durable.held.release(synced) {
-            let what = match what {
-                Release::Routed(position) => {
-                    self.durable.record(&Record::Routed { position });
-                    continue;
-                }
-                Release::HandedOver { slot, key } => {
-                    self.durable.handing_over -= 1;
-                    self.record_handed_over(slot, key);
-                    continue;
-                }
-                Release::Ended(key) => {
-                    self.durable.handing_over -= 1;
-                    self.durable.record(&Record::Ended { key });
-                    continue;
-                }
-                what => what,
-            };
+            if let Release::Routed(position) = what {
+                self.durable.record(&Record::Routed { position });
+                continue;
+            }
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
             if conn.serial != serial {
                 continue;
@@ -290,7 +274,7 @@ impl Shard {
                     conn.gated = false;
                     self.mark_dirty(id);
                 }
-                Release::Routed(_) | Release::HandedOver { .. } | Release::Ended(_) => {}
+                Release::Routed(_) => {}
             }
         }
     }
@@ -398,12 +382,6 @@ impl Shard {
         self.waits().then(|| ReplyTo::new(self.id.0, number))
     }
 
-    /// The same for messages that a session gives to others.
-    pub(super) fn reply_to_of(&self, slot: u32) -> Option<ReplyTo> {
-        let has_key = self.sessions.get(slot as usize).is_some_and(|s| s.key.is_some());
-        self.reply_to().filter(|_| has_key)
-    }
-
     /// This shard has recorded what it must of a message from another.
     pub(super) fn reply_when_recorded(&mut self, p: &Publication<'_>) {
         // One that was passed on is answered by who got it.
@@ -423,32 +401,6 @@ impl Shard {
     pub(super) fn handle_recorded(&mut self, numbers: &[u64]) {
         numbers.iter().for_each(|number| self.durable.held.recorded(*number));
         self.release(self.durable.store.synced());
-    }
-
-    /// A session has given messages to other members of its groups, `mails` of them in other
-    /// shards. The store knows them as this session's until those have recorded them: better twice
-    /// than lost. `ended`: the session is no more.
-    pub(super) fn record_when_handed_over(&mut self, slot: u32, mails: u32, ended: bool) {
-        let Some(key) = self.sessions.get(slot as usize).and_then(Session::key) else {
-            debug_assert_eq!(mails, 0, "nobody waits for them");
-            return;
-        };
-        if mails == 0 && self.durable.handing_over == 0 {
-            return match ended {
-                true => self.durable.record(&Record::Ended { key }),
-                false => self.record_handed_over(slot, key),
-            };
-        }
-        self.durable.handing_over += 1;
-        let receipt = (mails > 0).then(|| self.durable.held.await_receipts(mails));
-        let what = if ended { Release::Ended(key) } else { Release::HandedOver { slot, key } };
-        self.durable.held.push(Held { conn: ConnId(u32::MAX), serial: 0, receipt, what });
-    }
-
-    fn record_handed_over(&mut self, slot: u32, key: SessionKey) {
-        if self.sessions.get(slot as usize).and_then(Session::key) == Some(key) {
-            self.restate_session(slot);
-        }
     }
 
     /// A message is on its way to `mails` other shards, and nobody will send it again: should the
@@ -560,6 +512,13 @@ impl Shard {
     /// Whether a message is retained in the store too: what the broker tells of itself is not.
     pub(super) fn is_stored_topic(&self, topic: &str) -> bool {
         self.durable.on && !sys::is_sys(topic)
+    }
+
+    /// A queue that lost messages in its middle is stated whole.
+    pub(super) fn record_again(&mut self, slot: u32) {
+        if self.sessions.get(slot as usize).is_some_and(|session| session.key.is_some()) {
+            self.restate_session(slot);
+        }
     }
 
     pub(super) fn count_lost(&self, n: u64) {

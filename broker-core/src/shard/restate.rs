@@ -38,10 +38,6 @@ impl Shard {
             self.durable.restating = None;
             return;
         };
-        // What others have not recorded yet must not be forgotten here.
-        if self.durable.handing_over > 0 {
-            return;
-        }
         let state = self.durable.restating.take().filter(|state| state.pass == pass);
         let mut state = state.unwrap_or_else(|| Restating {
             pass,

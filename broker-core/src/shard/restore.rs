@@ -63,10 +63,6 @@ impl Shard {
         read: &mut ReadMessage<'_>,
     ) -> SessionRef {
         self.now = now;
-        // One that has ended and whose last messages were on their way to others.
-        if let Some(earlier) = self.find_session(&kept.client_id) {
-            self.end_session(earlier);
-        }
         let slot = self.insert_session(&kept.client_id);
         let who = SessionRef { shard: self.id.0, session: slot };
         // One that was connected to the end loses its connection now. A clock that was set back

@@ -27,20 +27,18 @@ impl Shard {
     }
 
     /// The messages that a session leaves in the store and that came through a shared subscription
-    /// are other members' now. That is rare, so this waits for the disk. Gives how many other shards
-    /// are to tell that they have recorded some.
-    pub(super) fn hand_over_spilled(&mut self, slot: u32) -> u32 {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return 0 };
-        let Some(outbound) = session.outbound.as_mut() else { return 0 };
+    /// are other members' now. That is rare, so this waits for the disk.
+    pub(super) fn hand_over_spilled(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(outbound) = session.outbound.as_mut() else { return };
         if !outbound.spilled.as_ref().is_some_and(|spilled| spilled.has_groups()) {
-            return 0;
+            return;
         }
         // What came in this tick can be read once it has its place in the log.
         self.end_batch();
         let session = self.sessions.get_mut(slot as usize);
         let spilled = session.and_then(|s| s.outbound.as_mut()).and_then(|o| o.spilled.take());
-        let Some(spilled) = spilled else { return 0 };
-        let (reply_to, mut mails) = (self.reply_to_of(slot), 0);
+        let Some(spilled) = spilled else { return };
         self.shared.stats.sub(self.id.0, Count::Queued, spilled.len() as u64);
         for entry in spilled.iter() {
             let Some(group) = entry.group else { continue };
@@ -50,14 +48,11 @@ impl Shard {
             };
             let message = self.restored_message(&body.record(), entry.stored);
             let mut p = message.publication();
-            p.reply_to = reply_to;
             self.encoder.next_publication(1);
             if !self.share_with_any(group, entry.retain, &mut p) {
                 self.count(Count::Dropped, 1);
             }
-            mails += p.mails;
         }
-        mails
     }
 
     /// Has messages of the session read back, if few are left in memory.
