@@ -334,7 +334,7 @@ impl Log {
 
     /// Makes the file of a segment. What an earlier try has left under its name is replaced in one
     /// step: in a new store it may be the only one, and without any it would not open.
-    fn make_segment(&self, start: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn make_segment(&self, start: u64) -> Result<Arc<dyn DiskFile>, Failure> {
         let name = segment_name(start);
         let header = SegmentHeader { kind: Kind::Frames, start, end: 0, identity: self.identity };
         let header = header.encode();
@@ -344,21 +344,24 @@ impl Log {
                 if written.is_err() {
                     let _ = self.disk.remove(&name);
                 }
-                written.map(|()| file)
+                written.map(|()| file).map_err(Failure::Write)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let tmp = format!("{name}.tmp");
                 let _ = self.disk.remove(&tmp);
-                let file = self.disk.create(&tmp)?;
+                let file = self.disk.create(&tmp).map_err(Failure::Write)?;
                 // Under its name there is a whole header at any time, whatever a crash leaves.
-                let made = file.write_at(0, &header).and_then(|()| file.sync());
-                let made = made.and_then(|()| self.disk.rename(&tmp, &name));
+                let written = file.write_at(0, &header).map_err(Failure::Write);
+                let sync = |error| Failure::Sync(name.clone(), error);
+                let synced = written.and_then(|()| file.sync().map_err(sync));
+                let rename = || self.disk.rename(&tmp, &name).map_err(Failure::Write);
+                let made = synced.and_then(|()| rename());
                 if made.is_err() {
                     let _ = self.disk.remove(&tmp);
                 }
                 made.map(|()| file)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(Failure::Write(error)),
         }
     }
 
@@ -378,7 +381,7 @@ impl Log {
                 current.segment.set_end(first);
             }
         }
-        let file = self.make_segment(first).map_err(Failure::Write)?;
+        let file = self.make_segment(first)?;
         let segment = Arc::new(Segment::frames(first, u64::MAX, file));
         self.segments.insert(segment.clone());
         writing.current = Some(Current { segment, size: SEGMENT_HEADER_BYTES, fresh: true });

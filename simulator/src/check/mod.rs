@@ -124,6 +124,8 @@ pub struct Check {
     /// Connections up to this one were opened before the last crash.
     last_link_before_crash: usize,
     last_link: usize,
+    /// Event of the last crash.
+    last_crash: u64,
     names: Vec<String>,
     messages: Vec<Message>,
     sessions: Vec<Session>,
@@ -152,6 +154,7 @@ impl Check {
             crashes: 0,
             last_link_before_crash: 0,
             last_link: 0,
+            last_crash: 0,
             sessions: names.iter().map(|_| Session::default()).collect(),
             names,
             messages: Vec::new(),
@@ -341,6 +344,7 @@ impl Check {
         self.crashes += u32::from(crashed);
         if crashed {
             self.last_link_before_crash = self.last_link;
+            self.last_crash = self.event;
         }
         self.started_wall = wall;
         let now = (stopped_wall.min(wall), stopped_wall.max(wall));

@@ -332,7 +332,7 @@ impl Check {
     pub fn suback(&mut self, c: usize, filter: &str, qos: QoS, code: u8) {
         let event = self.tick();
         let session = &mut self.sessions[c];
-        // The broker has handled what came before the SUBSCRIBE, and SUBACK has waited for the disk.
+        // What came before the SUBSCRIBE was handled, and SUBACK has waited for the disk.
         let before = session.before_subscribe.pop_front().unwrap_or_default();
         if code & 0x80 == 0 {
             session.ended_durably.extend(before.into_iter().map(|ended| (ended, event)));
