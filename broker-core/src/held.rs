@@ -31,8 +31,8 @@ pub(crate) enum Release {
     Deliver { packet_id: PacketId, dup: bool },
     /// The connection's CONNACK and all behind it is sent.
     Open,
-    /// All shards have recorded a message.
-    Routed(Position),
+    /// All shards have recorded a message, of a group or of all.
+    Routed(Position, Option<u32>),
 }
 
 /// First in, first out: nothing overtakes what came before it, so a client gets its
@@ -76,7 +76,7 @@ impl HeldQueue {
     pub(crate) fn settle(&mut self, base: Position) {
         let new = (self.ticketed - self.released) as usize;
         for held in self.queue.iter_mut().skip(new) {
-            if let Release::Routed(position) = &mut held.what {
+            if let Release::Routed(position, _) = &mut held.what {
                 *position = position.settled(base);
             }
         }

@@ -104,7 +104,7 @@ impl DataDir {
         // Only when all have it in their batches may the log say so.
         shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
         if let Some(shard) = shards.first_mut() {
-            unrouted.iter().for_each(|unrouted| shard.handle_routed(unrouted.stored.position));
+            unrouted.iter().for_each(|unrouted| shard.handle_routed(unrouted));
         }
         tracing::info!(
             "data_dir {}: {session_count} sessions and {retained_count} retained messages, \

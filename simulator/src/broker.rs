@@ -159,7 +159,7 @@ impl Broker {
         // Only when all have it in their batches may the log say so.
         self.shards.iter_mut().for_each(|shard| while shard.poll_mail().is_some() {});
         for unrouted in &recovered.unrouted {
-            self.shards[0].handle_routed(unrouted.stored.position);
+            self.shards[0].handle_routed(unrouted);
         }
     }
 

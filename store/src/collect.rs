@@ -20,12 +20,21 @@ pub(crate) struct Collected {
     /// The last number of a pass.
     pub last_pass: u64,
     pub retained: RetainedTable,
-    /// Position, length and publisher of messages that were on their way.
-    pub routing: HashMap<u64, (Stored, SessionKey)>,
+    /// Messages that were on their way, by position and group.
+    pub routing: HashMap<(u64, Option<u32>), OnItsWay>,
     pub last_key: u64,
     pub records: u64,
     /// The last record is that of a stop in good order.
     pub stopped: bool,
+}
+
+/// A message whose way was begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnItsWay {
+    pub stored: Stored,
+    pub from: SessionKey,
+    /// Of the record that says so.
+    pub since: Position,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +97,12 @@ impl Collected {
             }
             Record::Unretained { topic, number } => self.retained.set(topic, number, None),
             Record::Session { key, .. } => self.last_key = self.last_key.max(key.0),
-            Record::Routing { stored, from } => {
-                self.routing.insert(stored.position.0, (stored, from));
+            Record::Routing { stored, from, group } => {
+                let on_its_way = OnItsWay { stored, from, since: position };
+                self.routing.insert((stored.position.0, group), on_its_way);
             }
-            Record::Routed { position } => {
-                self.routing.remove(&position.0);
+            Record::Routed { position, group } => {
+                self.routing.remove(&(position.0, group));
             }
             Record::PassBegan { pass } => {
                 self.passes_began.insert(pass, frame);

@@ -133,6 +133,14 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
+    /// A group, one more than its key; 0: none.
+    pub(crate) fn group(&mut self) -> Option<Option<u32>> {
+        match self.varint()? {
+            0 => Some(None),
+            n => Some(Some(u32::try_from(n - 1).ok()?)),
+        }
+    }
+
     pub(crate) fn stored(&mut self) -> Option<Stored> {
         // One of a batch that was not committed is never written.
         let position = Some(Position(self.varint()?)).filter(|at| at.writer().is_none())?;

@@ -175,18 +175,22 @@ pub enum Record<'a> {
         /// Which of two is later.
         number: u64,
     },
-    /// A QoS 2 message of a persistent session is on its way to other shards. Should the broker
-    /// stop before [`Record::Routed`], the message is to be given to all who did not get it.
+    /// A message is on its way to other shards, and nobody will send it again. Should the broker stop
+    /// before [`Record::Routed`], it is to be given to all who did not get it.
     Routing {
         /// The message.
         stored: Stored,
-        /// Who published it.
+        /// Who published it, or gave it away.
         from: SessionKey,
+        /// It is for one member of this group only, which `from` has left or cannot serve.
+        group: Option<u32>,
     },
     /// All other shards have recorded the message.
     Routed {
         /// The message.
         position: Position,
+        /// As in [`Record::Routing`].
+        group: Option<u32>,
     },
     /// A pass of stating everything again begins. Made by the log only.
     PassBegan {
@@ -363,11 +367,15 @@ impl<'a> Record<'a> {
                 put_text(out, topic);
                 put_varint(out, *number);
             }
-            Record::Routing { stored, from } => {
+            Record::Routing { stored, from, group } => {
                 put_stored(out, *stored);
                 put_varint(out, from.0);
+                put_varint(out, group.map_or(0, |group| u64::from(group) + 1));
             }
-            Record::Routed { position } => put_varint(out, position.0),
+            Record::Routed { position, group } => {
+                put_varint(out, position.0);
+                put_varint(out, group.map_or(0, |group| u64::from(group) + 1));
+            }
             Record::PassBegan { pass } => put_varint(out, *pass),
             Record::PassEnded { pass, began } => {
                 put_varint(out, *pass);
@@ -453,8 +461,11 @@ impl<'a> Record<'a> {
             ROUTING => Record::Routing {
                 stored: place(reader.stored()?)?,
                 from: SessionKey(reader.varint()?),
+                group: reader.group()?,
             },
-            ROUTED => Record::Routed { position: Position(reader.varint()?) },
+            ROUTED => {
+                Record::Routed { position: Position(reader.varint()?), group: reader.group()? }
+            }
             PASS_BEGAN => Record::PassBegan { pass: reader.varint()? },
             PASS_ENDED => {
                 Record::PassEnded { pass: reader.varint()?, began: Position(reader.varint()?) }

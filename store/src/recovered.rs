@@ -98,8 +98,12 @@ pub struct WillRecovered {
 pub struct Unrouted {
     /// The message.
     pub stored: Stored,
-    /// Who published it.
+    /// Who published it, or gave it away.
     pub from: SessionKey,
+    /// It is for one member of this group only, given as its filter, `$share/...` included.
+    pub group: Option<Box<str>>,
+    /// The key of that group in the records.
+    pub group_key: Option<u32>,
     /// Sessions that have got it.
     pub reached: Vec<SessionKey>,
 }

@@ -204,7 +204,6 @@ fn recovered(
     options: &Options,
 ) -> Result<Recovered, OpenError> {
     let Survey { segments, collected, identity, chain_start, .. } = survey;
-    let unrouted = unrouted(&segments, chain_start, identity, &collected.routing)?;
     let mut table = collected.retained;
     let mut stated = std::mem::take(&mut replayed.retained);
     stated.sort_unstable();
@@ -224,6 +223,7 @@ fn recovered(
         }
     }
     let sessions = replayed.finish();
+    let unrouted = unrouted(&segments, chain_start, identity, &collected.routing, &sessions)?;
     let last_retained = table.last;
     let retained = table.finish();
     let mut covered = Covered { segments: &segments, last: (0, 0) };

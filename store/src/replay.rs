@@ -4,14 +4,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::collect::OnItsWay;
 use crate::layout::{INDEX_ENTRY_BYTES, IndexEntry, SEGMENT_HEADER_BYTES};
 use crate::record::{DELIVERED, QUEUED, QUEUED_MANY, RawRecords};
 use crate::scan::{Frames, Window};
 use crate::segments::{PackedIndex, Segment};
 use crate::survey::failed;
 use crate::{
-    EntryQueue, InFlightRecovered, MessageBody, OpenError, Record, SessionKey, SessionRecovered,
-    Stored, SubscriptionRecovered, Unrouted, WillRecord, WillRecovered,
+    Entry, EntryQueue, InFlightRecovered, MessageBody, OpenError, Position, Record, SessionKey,
+    SessionRecovered, Stored, SubscriptionRecovered, Unrouted, WillRecord, WillRecovered,
 };
 
 /// The state as it grows from record to record.
@@ -239,13 +240,21 @@ pub(crate) fn unrouted(
     segments: &[Arc<Segment>],
     chain_start: u64,
     identity: u64,
-    routing: &HashMap<u64, (Stored, SessionKey)>,
+    routing: &HashMap<(u64, Option<u32>), OnItsWay>,
+    sessions: &[SessionRecovered],
 ) -> Result<Vec<Unrouted>, OpenError> {
-    let Some(first) = routing.keys().min() else { return Ok(Vec::new()) };
-    let mut reached: HashMap<u64, Vec<SessionKey>> = HashMap::new();
-    let mut note = |key: SessionKey, stored: Stored| {
-        if routing.contains_key(&stored.position.0) {
-            let keys = reached.entry(stored.position.0).or_default();
+    let Some(first) = routing.keys().map(|(position, _)| position).min() else {
+        return Ok(Vec::new());
+    };
+    let mut reached: HashMap<(u64, Option<u32>), Vec<SessionKey>> = HashMap::new();
+    let mut note = |at: Position, key: SessionKey, entry: &Entry| {
+        let position = entry.stored.position.0;
+        // Of a group only what came after its message was given away.
+        let of_all = routing.contains_key(&(position, None)).then_some(None);
+        let given = entry.group.and_then(|_| routing.get(&(position, entry.group)));
+        let of_group = given.is_some_and(|given| given.since < at).then_some(entry.group);
+        for group in [of_all, of_group].into_iter().flatten() {
+            let keys = reached.entry((position, group)).or_default();
             if !keys.contains(&key) {
                 keys.push(key);
             }
@@ -258,25 +267,36 @@ pub(crate) fn unrouted(
         if matches!(raw.kind(), QUEUED | QUEUED_MANY | DELIVERED) {
             match raw.record()? {
                 Record::Queued { key, entry } | Record::Delivered { key, entry, .. } => {
-                    note(key, entry.stored);
+                    note(raw.position, key, &entry);
                 }
                 Record::QueuedMany { key, entries } => {
-                    entries.iter().for_each(|entry| note(key, entry.stored));
+                    entries.iter().for_each(|entry| note(raw.position, key, &entry));
                 }
                 _ => {}
             }
         }
         Ok(())
     })?;
-    let mut all: Vec<Unrouted> = routing
-        .iter()
-        .map(|(position, (stored, from))| Unrouted {
-            stored: *stored,
-            from: *from,
-            reached: reached.remove(position).unwrap_or_default(),
-        })
-        .collect();
-    all.sort_unstable_by_key(|unrouted| unrouted.stored);
+    let filter_of = |group: u32| {
+        let all = sessions.iter().flat_map(|session| &session.subscriptions);
+        all.into_iter().find(|s| s.group == Some(group)).map(|s| s.filter.clone())
+    };
+    let mut all = Vec::new();
+    for (place, OnItsWay { stored, from, .. }) in routing {
+        let reached = reached.remove(place).unwrap_or_default();
+        let group = match place.1 {
+            None => None,
+            Some(_) if !reached.is_empty() => continue,
+            Some(group) => match filter_of(group) {
+                Some(filter) => Some(filter),
+                // Nobody is left in the group.
+                None => continue,
+            },
+        };
+        let (stored, from, group_key) = (*stored, *from, place.1);
+        all.push(Unrouted { stored, from, group, group_key, reached });
+    }
+    all.sort_unstable_by(|a, b| (a.stored, &a.group).cmp(&(b.stored, &b.group)));
     Ok(all)
 }
 

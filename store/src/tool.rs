@@ -225,7 +225,7 @@ struct State {
     segments: Vec<Arc<Segment>>,
     sessions: Vec<SessionRecovered>,
     retained: Vec<(Stored, u64)>,
-    routing: Vec<(Stored, SessionKey)>,
+    routing: Vec<(Stored, SessionKey, Option<u32>)>,
     /// What is known to be lost.
     lost: Vec<String>,
 }
@@ -251,7 +251,9 @@ impl State {
                 Err(error) => return Err(error),
             }
         }
-        let mut routing: Vec<(Stored, SessionKey)> = collected.routing.into_values().collect();
+        let routing = collected.routing.into_iter();
+        let mut routing: Vec<_> =
+            routing.map(|((_, group), way)| (way.stored, way.from, group)).collect();
         routing.sort_unstable();
         let sessions = replayed.finish();
         Ok(State { sessions, retained: table.finish_numbered(), routing, segments, lost })
@@ -260,7 +262,7 @@ impl State {
     /// Messages to which something refers, ascending.
     fn wanted(&self) -> Vec<Stored> {
         let mut wanted: Vec<Stored> = self.retained.iter().map(|(stored, _)| *stored).collect();
-        wanted.extend(self.routing.iter().map(|(stored, _)| *stored));
+        wanted.extend(self.routing.iter().map(|(stored, ..)| *stored));
         for session in &self.sessions {
             wanted.extend(session.queue.iter().map(|entry| entry.stored));
             let in_flight = session.in_flight.iter().filter_map(|one| one.entry.as_ref());
@@ -289,7 +291,7 @@ impl State {
         let is_gone = |stored: &Stored| gone.binary_search(stored).is_ok();
         let before = self.retained.len();
         self.retained.retain(|(stored, _)| !is_gone(stored));
-        self.routing.retain(|(stored, _)| !is_gone(stored));
+        self.routing.retain(|(stored, ..)| !is_gone(stored));
         let retained = before - self.retained.len();
         if retained > 0 {
             lost.push(format!("{retained} retained messages cannot be read"));
@@ -455,9 +457,10 @@ fn write_state(
             Record::Retained { stored: *stored, number: *number }.encode(&mut records);
             write(&records)?;
         }
-        for (stored, from) in &state.routing {
+        for (stored, from, group) in &state.routing {
             records.clear();
-            Record::Routing { stored: *stored, from: *from }.encode(&mut records);
+            let (stored, from, group) = (*stored, *from, *group);
+            Record::Routing { stored, from, group }.encode(&mut records);
             write(&records)?;
         }
         records.clear();

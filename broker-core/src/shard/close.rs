@@ -175,11 +175,13 @@ impl Shard {
         for delivery in shared {
             let Some(message) = &delivery.message else { continue };
             let mut p = message.publication();
+            p.reply_to = self.reply_to_of(slot);
             self.encoder.next_publication(1);
             let (group, retain) = (delivery.group, delivery.retain);
             if self.share_except(who, group, 0, retain, &mut p)
                 || (!keep && self.share_with_any(group, retain, &mut p))
             {
+                self.keep_sharing(slot, group, &p);
                 continue;
             }
             if keep && let Some(session) = self.sessions.get_mut(slot as usize) {
@@ -215,7 +217,7 @@ impl Shard {
         if p.mails > 0 {
             // Every session with a will is in the store.
             let key = self.sessions.get(slot as usize).and_then(|session| session.key());
-            self.keep_routing(key.unwrap_or(SessionKey(0)), &p);
+            self.keep_routing(key.unwrap_or(SessionKey(0)), None, &p);
         }
     }
 

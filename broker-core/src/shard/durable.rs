@@ -249,8 +249,8 @@ impl Shard {
 
     fn release(&mut self, synced: Ticket) {
         while let Some(Held { conn: id, serial, what, .. }) = self.durable.held.release(synced) {
-            if let Release::Routed(position) = what {
-                self.durable.record(&Record::Routed { position });
+            if let Release::Routed(position, group) = what {
+                self.durable.record(&Record::Routed { position, group });
                 continue;
             }
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
@@ -274,7 +274,7 @@ impl Shard {
                     conn.gated = false;
                     self.mark_dirty(id);
                 }
-                Release::Routed(_) => {}
+                Release::Routed(..) => {}
             }
         }
     }
@@ -382,6 +382,12 @@ impl Shard {
         self.waits().then(|| ReplyTo::new(self.id.0, number))
     }
 
+    /// The same for a message that a session gives away.
+    pub(super) fn reply_to_of(&self, slot: u32) -> Option<ReplyTo> {
+        let has_key = self.sessions.get(slot as usize).is_some_and(|s| s.key.is_some());
+        self.reply_to().filter(|_| has_key)
+    }
+
     /// This shard has recorded what it must of a message from another.
     pub(super) fn reply_when_recorded(&mut self, p: &Publication<'_>) {
         // One that was passed on is answered by who got it.
@@ -404,13 +410,28 @@ impl Shard {
     }
 
     /// A message is on its way to `mails` other shards, and nobody will send it again: should the
-    /// broker stop before they have it, the next start completes its way.
-    pub(super) fn keep_routing(&mut self, from: SessionKey, p: &Publication<'_>) {
+    /// broker stop before they have it, the next start completes its way. `group`: it is for one of
+    /// its members only.
+    pub(super) fn keep_routing(
+        &mut self,
+        from: SessionKey,
+        group: Option<u32>,
+        p: &Publication<'_>,
+    ) {
         let Some(stored) = self.stored(p).filter(|_| p.mails > 0) else { return };
-        self.durable.record(&Record::Routing { stored, from });
+        self.durable.record(&Record::Routing { stored, from, group });
         let receipt = Some(self.durable.held.await_receipts(p.mails));
-        let (conn, what) = (ConnId(u32::MAX), Release::Routed(stored.position));
+        let (conn, what) = (ConnId(u32::MAX), Release::Routed(stored.position, group));
         self.durable.held.push(Held { conn, serial: 0, receipt, what });
+    }
+
+    /// The same for a message that a session has given to another member of a group.
+    pub(super) fn keep_sharing(&mut self, slot: u32, group: u32, p: &Publication<'_>) {
+        if p.mails > 0
+            && let Some(key) = self.sessions.get(slot as usize).and_then(Session::key)
+        {
+            self.keep_routing(key, Some(group), p);
+        }
     }
 
     // ---- messages

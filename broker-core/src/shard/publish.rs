@@ -172,7 +172,7 @@ impl Shard {
     fn complete_routing(&mut self, from: u32, p: &mut Publication<'_>) {
         let key = self.sessions.get(from as usize).and_then(|session| session.durable_key());
         if let Some(key) = key {
-            self.keep_routing(key, p);
+            self.keep_routing(key, None, p);
             p.mails = 0;
         }
     }

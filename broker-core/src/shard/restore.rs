@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use whimbrel_codec::QoS;
 use whimbrel_protocol::InFlight;
 use whimbrel_store::{
-    MessageBody, Position, Record, SessionRecovered, Stored, Unrouted, WallMs, WillRecovered,
+    MessageBody, Record, SessionRecovered, Stored, Unrouted, WallMs, WillRecovered,
 };
 use whimbrel_topics::{GroupRoute, HasTopic, SessionRef, SubscriptionOptions};
 
@@ -15,7 +15,7 @@ use super::retained::Expiry;
 use super::spilled::delivery;
 use super::subscribe::split;
 use crate::message::Publication;
-use crate::session::{Session, Subscription, Will};
+use crate::session::{NO_GROUP, Session, Subscription, Will};
 use crate::spill::Spilled;
 use crate::stats::Count;
 use crate::{Millis, ShardId, Shared};
@@ -114,6 +114,10 @@ impl Shard {
         // Nothing was sent behind the record that says that the connection was lost.
         let maybe_sent = !stopped && kept.detached.is_none();
         self.restore_queue(slot, kept, maybe_sent, &group);
+        if !groups.is_empty() {
+            // Entries that follow name groups by the keys of now.
+            self.restate_session(slot);
+        }
         self.arm_session(slot);
         who
     }
@@ -210,6 +214,9 @@ impl Shard {
         self.now = now;
         let message = self.restored_message(&body.record(), unrouted.stored);
         let mut p = message.publication();
+        if let Some(filter) = &unrouted.group {
+            return self.complete_for_group(filter, reached, &mut p);
+        }
         let entry = self.cache.take(&self.shared.routes, self.id.0, p.topic);
         for subscriber in &entry.route.local {
             let who = SessionRef { shard: self.id.0, session: subscriber.session };
@@ -222,7 +229,7 @@ impl Shard {
             let qos = p.qos.min(QoS::from_u8(subscriber.qos()).unwrap_or_default());
             let ids = entry.route.ids_of(subscriber);
             if qos != QoS::AtMostOnce {
-                self.enqueue(who.session, qos, false, ids, crate::session::NO_GROUP, &mut p);
+                self.enqueue(who.session, qos, false, ids, NO_GROUP, &mut p);
             }
         }
         for group in &entry.route.groups {
@@ -233,9 +240,24 @@ impl Shard {
         self.cache.put(entry);
     }
 
+    fn complete_for_group(
+        &mut self,
+        filter: &str,
+        reached: &mut Vec<SessionRef>,
+        p: &mut Publication<'_>,
+    ) {
+        let Ok((Some(name), plain)) = split(filter) else { return };
+        let routes = &self.shared.routes;
+        let group = routes.group_key(plain, name).and_then(|key| routes.group(key));
+        if let Some(group) = group.filter(|_| reached.is_empty()) {
+            reached.extend(self.share_here(&group, p));
+        }
+    }
+
     /// All shards have in their batches what they must of a message.
-    pub fn handle_routed(&mut self, position: Position) {
-        self.durable.record(&Record::Routed { position });
+    pub fn handle_routed(&mut self, unrouted: &Unrouted) {
+        let position = unrouted.stored.position;
+        self.durable.record(&Record::Routed { position, group: unrouted.group_key });
     }
 
     /// Gives the message to a member of the group in this shard, if there is one.

@@ -48,9 +48,11 @@ impl Shard {
             };
             let message = self.restored_message(&body.record(), entry.stored);
             let mut p = message.publication();
+            p.reply_to = self.reply_to_of(slot);
             self.encoder.next_publication(1);
-            if !self.share_with_any(group, entry.retain, &mut p) {
-                self.count(Count::Dropped, 1);
+            match self.share_with_any(group, entry.retain, &mut p) {
+                true => self.keep_sharing(slot, group, &p),
+                false => self.count(Count::Dropped, 1),
             }
         }
     }

@@ -236,6 +236,9 @@ impl<W: Write> Export<'_, W> {
         if let Some(from) = client_id(unrouted.from) {
             line.text("from", from);
         }
+        if let Some(filter) = &unrouted.group {
+            line.text("group", filter);
+        }
         let reached = unrouted.reached.iter().filter_map(|key| client_id(*key));
         line.list("reached", reached.map(|id| serde_json::Value::from(id).to_string()));
         Ok(self.line(line)?)

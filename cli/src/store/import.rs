@@ -299,7 +299,8 @@ impl Import {
             };
             self.name(client_id).1.push(stored);
         }
-        self.journal.record(&Record::Routing { stored, from });
+        let group = fields.text("group")?.map(|filter| self.group(&filter));
+        self.journal.record(&Record::Routing { stored, from, group });
         Ok(())
     }
 

@@ -379,7 +379,7 @@ fn round(
         None => journal.record(&Record::Queued { key, entry: entry.clone() }),
     }
     if number % 30 == 7 {
-        journal.record(&Record::Routing { stored: entry.stored, from: key });
+        journal.record(&Record::Routing { stored: entry.stored, from: key, group: None });
     }
     let base = journal.commit().expect("a batch").base;
     entry.stored.position = entry.stored.position.settled(base);

@@ -367,7 +367,7 @@ impl World {
         if self.rng.one_in(2) {
             self.mail.push((other as u16, stored));
             if let Some(from) = self.any_session(writer).filter(|_| self.rng.one_in(2)) {
-                self.journals[writer].record(&Record::Routing { stored, from });
+                self.journals[writer].record(&Record::Routing { stored, from, group: None });
                 self.shards[writer].routing.insert(stored, from);
             }
             // Mail goes when the batch was committed.
@@ -500,7 +500,8 @@ impl World {
                 self.shards[writer].routing.insert(stored, from);
                 continue;
             }
-            self.journals[writer].record(&Record::Routed { position: stored.position });
+            self.journals[writer]
+                .record(&Record::Routed { position: stored.position, group: None });
         }
     }
 
@@ -570,7 +571,7 @@ impl World {
         // The broker ends what was on its way, and says so.
         for unrouted in &recovered.unrouted {
             let position = unrouted.stored.position;
-            self.journals[0].record(&Record::Routed { position });
+            self.journals[0].record(&Record::Routed { position, group: None });
         }
         for shard in &mut self.shards {
             shard.routing.clear();
