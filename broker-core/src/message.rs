@@ -107,6 +107,7 @@ impl Message {
             stored: self.position(),
             reply_to: None,
             mails: 0,
+            dup: false,
             kept: Some(self.clone()),
         }
     }
@@ -171,6 +172,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) reply_to: Option<ReplyTo>,
     /// How many of those replies are on their way.
     pub(crate) mails: u32,
+    /// It may have been delivered before the broker was stopped.
+    pub(crate) dup: bool,
     /// The kept message, once somebody has needed it.
     kept: Option<Message>,
 }
@@ -217,6 +220,7 @@ impl<'a> Publication<'a> {
             stored: Position(0),
             reply_to: None,
             mails: 0,
+            dup: false,
             kept: None,
         }
     }

@@ -191,8 +191,10 @@ impl Shard {
         }
         self.durable.record(&Record::Queued { key, entry });
         let message = self.keep(p);
+        let mut delivery = Delivery::new(Some(message), qos, retain, ids, group);
+        delivery.dup = p.dup;
         if let Some(session) = self.sessions.get_mut(slot as usize) {
-            session.outbound().push(Delivery::new(Some(message), qos, retain, ids, group));
+            session.outbound().push(delivery);
         }
     }
 

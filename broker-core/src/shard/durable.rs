@@ -487,7 +487,7 @@ impl Shard {
     ) -> Entry {
         let group = (group != NO_GROUP).then_some(group);
         let expires = self.shared.wall(p.expires);
-        Entry { stored, qos, retain, dup: false, expires, group, ids: ids.to_vec() }
+        Entry { stored, qos, retain, dup: p.dup, expires, group, ids: ids.to_vec() }
     }
 
     // ---- sessions

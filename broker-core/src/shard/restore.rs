@@ -214,6 +214,8 @@ impl Shard {
         self.now = now;
         let message = self.restored_message(&body.record(), unrouted.stored);
         let mut p = message.publication();
+        // Some who did not record it may have got it at QoS 1.
+        p.dup = true;
         if let Some(filter) = &unrouted.group {
             return self.complete_for_group(filter, reached, &mut p);
         }
