@@ -26,6 +26,7 @@ struct Tracked {
     item: usize,
     stored: Position,
     reply_to: Option<ReplyTo>,
+    waits: bool,
 }
 
 /// Kept buffers are not larger than this after a batch was read.
@@ -104,8 +105,8 @@ impl Mail {
 
     pub(crate) fn push(&mut self, to: To, retain: bool, p: &mut Publication<'_>) {
         if p.stored != Position(0) || p.reply_to.is_some() {
-            let (stored, reply_to) = (p.stored, p.reply_to);
-            self.tracked.push(Tracked { item: self.items.len(), stored, reply_to });
+            let (stored, reply_to, waits) = (p.stored, p.reply_to, p.waits);
+            self.tracked.push(Tracked { item: self.items.len(), stored, reply_to, waits });
             p.mails += u32::from(reply_to.is_some());
         }
         let mut item = Item {
@@ -133,9 +134,9 @@ impl Mail {
         let mut rest = self.bytes.as_slice();
         let mut tracked = self.tracked.drain(..).peekable();
         for (at, item) in self.items.drain(..).enumerate() {
-            let (stored, reply_to) = match tracked.next_if(|tracked| tracked.item == at) {
-                Some(tracked) => (tracked.stored, tracked.reply_to),
-                None => (Position(0), None),
+            let (stored, reply_to, waits) = match tracked.next_if(|tracked| tracked.item == at) {
+                Some(tracked) => (tracked.stored, tracked.reply_to, tracked.waits),
+                None => (Position(0), None, false),
             };
             if let Some(message) = &item.message {
                 let mut publication = message.publication();
@@ -143,6 +144,7 @@ impl Mail {
                     publication.stored = stored;
                 }
                 publication.reply_to = reply_to;
+                publication.waits = waits;
                 each(item.to, item.retain, &mut publication);
                 continue;
             }
@@ -159,6 +161,7 @@ impl Mail {
                 Publication::new(topic, properties, payload, item.qos, item.expires);
             publication.stored = stored;
             publication.reply_to = reply_to;
+            publication.waits = waits;
             each(item.to, item.retain, &mut publication);
         }
         drop(tracked);

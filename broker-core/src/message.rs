@@ -108,6 +108,7 @@ impl Message {
             reply_to: None,
             mails: 0,
             dup: false,
+            waits: false,
             kept: Some(self.clone()),
         }
     }
@@ -174,6 +175,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) mails: u32,
     /// It may have been delivered before the broker was stopped.
     pub(crate) dup: bool,
+    /// Nobody gets it before it is durable: a will, which would otherwise be published once more.
+    pub(crate) waits: bool,
     /// The kept message, once somebody has needed it.
     kept: Option<Message>,
 }
@@ -221,6 +224,7 @@ impl<'a> Publication<'a> {
             reply_to: None,
             mails: 0,
             dup: false,
+            waits: false,
             kept: None,
         }
     }

@@ -120,7 +120,7 @@ impl Shard {
         self.arm_session(slot);
     }
 
-    pub(super) fn record_detached(&mut self, slot: u32) {
+    fn record_detached(&mut self, slot: u32) {
         let Some(session) = self.sessions.get(slot as usize) else { return };
         if let (Some(at), expiry_s) = (session.detached, session.expiry_s) {
             self.record_of(slot, |key| Record::Detached { key, at, expiry_s });
@@ -211,6 +211,7 @@ impl Shard {
         if self.durable.on {
             self.record_of(slot, |key| Record::WillGone { key });
             p.reply_to = self.reply_to().filter(|_| p.qos != QoS::AtMostOnce);
+            p.waits = true;
         }
         // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
         self.publish(slot, retain, &mut p);

@@ -80,7 +80,7 @@ impl Shard {
         let delivery = Delivery::new(Some(message), qos, retain, ids, group);
         let packet_id = session.outbound().in_flight.begin(qos, delivery);
         self.durable.record(&Record::Delivered { key, packet_id, entry });
-        if qos == QoS::ExactlyOnce && self.waits() {
+        if (qos == QoS::ExactlyOnce || p.waits) && self.waits() {
             self.send_when_durable(slot, packet_id, false);
             return;
         }

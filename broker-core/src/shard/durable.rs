@@ -7,7 +7,8 @@
 //! - A delivery of QoS 2 and its PUBREL wait until the step before is recorded: otherwise a broker
 //!   that was stopped could use the packet identifier for another message, which the client would
 //!   take for a repetition, or repeat what the client has already finished.
-//! - A delivery of QoS 1 does not wait: at worst it comes once more.
+//! - A delivery of QoS 1 does not wait, unless of a will: at worst it comes once more, because its
+//!   publisher repeats it.
 //! - PUBCOMP, SUBACK, UNSUBACK and the CONNACK of a durable session wait for what they say.
 
 use std::num::NonZeroU64;

@@ -82,10 +82,6 @@ impl Shard {
                 session.incoming.get_or_insert_default().receive(*packet_id);
             }
         }
-        if kept.detached.is_none() {
-            // Its time begins now, and goes on should the broker be stopped again.
-            self.record_detached(slot);
-        }
         let groups = self.restore_subscriptions(slot, &kept);
         let group = |old: Option<u32>| {
             let old = old?;
@@ -112,10 +108,11 @@ impl Shard {
             }
         }
         // Nothing was sent behind the record that says that the connection was lost.
-        let maybe_sent = !stopped && kept.detached.is_none();
-        self.restore_queue(slot, kept, maybe_sent, &group);
-        if !groups.is_empty() {
-            // Entries that follow name groups by the keys of now.
+        let was_connected = kept.detached.is_none();
+        self.restore_queue(slot, kept, was_connected && !stopped, &group);
+        if was_connected || !groups.is_empty() {
+            // Its time begins now, what may have been sent goes on being told apart, and entries that
+            // follow name groups by the keys of now; also should the broker be stopped again.
             self.restate_session(slot);
         }
         self.arm_session(slot);
