@@ -309,6 +309,19 @@ fn a_connection_that_ends_before_its_connack_is_durable_gets_none() {
     assert_eq!(broker.received(first), []);
 }
 
+/// A runtime may look what there is to send without having been told: a connection that came from
+/// another shard got its CONNACK too early that way.
+#[test]
+fn a_connack_that_waits_is_not_there_for_anybody() {
+    let (mut broker, disk) = broker(1, quiet());
+    let link = connect(&mut broker, "c", true);
+    assert_eq!(broker.waiting(link), 0);
+    broker.flush(link, usize::MAX);
+    assert_eq!(broker.received(link), []);
+    synced(&mut broker, &disk);
+    assert_eq!(broker.received(link).len(), 1);
+}
+
 #[test]
 fn a_full_store_refuses_what_it_would_have_to_keep() {
     let (mut broker, disk) = broker(1, quiet());

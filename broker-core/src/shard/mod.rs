@@ -299,8 +299,9 @@ impl Shard {
     /// What waits to be sent on a connection.
     pub fn output(&self, id: ConnId) -> Chunks<'_> {
         match self.conns.get(id.0 as usize) {
-            Some(conn) => conn.output.chunks(),
-            None => Chunks::none(),
+            // Whoever asks: it waits for the disk.
+            Some(conn) if !conn.gated => conn.output.chunks(),
+            _ => Chunks::none(),
         }
     }
 
