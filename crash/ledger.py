@@ -226,8 +226,9 @@ class Ledger:
         if not any(interval.allows(message) for interval in subscription.intervals):
             self.violation(f"{owner}: {topic} #{number} came outside of its subscription")
         largest = subscription.largest.get(topic, -1)
-        # One that was published again may have come too early for the subscription the first time.
-        was_early = message.attempts > 1 and not any(
+        # One that was on its way when the client subscribed may miss it, and come to it later: when
+        # it is published again, or when a start completes its way.
+        was_early = not any(
             interval.acknowledged is not None and interval.acknowledged < message.first_sent
             for interval in subscription.intervals
         )
