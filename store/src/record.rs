@@ -175,8 +175,8 @@ pub enum Record<'a> {
         /// Which of two is later.
         number: u64,
     },
-    /// A message is on its way to other shards, and nobody will send it again. Should the broker stop
-    /// before [`Record::Routed`], it is to be given to all who did not get it.
+    /// A message is on its way to other shards, and nobody will send it again. Should the broker
+    /// stop before [`Record::Routed`], it is to be given to all who did not get it.
     Routing {
         /// The message.
         stored: Stored,

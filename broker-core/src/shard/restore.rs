@@ -111,8 +111,8 @@ impl Shard {
         let was_connected = kept.detached.is_none();
         self.restore_queue(slot, kept, was_connected && !stopped, &group);
         if was_connected || !groups.is_empty() {
-            // Its time begins now, what may have been sent goes on being told apart, and entries that
-            // follow name groups by the keys of now; also should the broker be stopped again.
+            // Its time begins now, what may have been sent goes on being told apart, and entries
+            // that follow name groups by the keys of now; also should the broker be stopped again.
             self.restate_session(slot);
         }
         self.arm_session(slot);
