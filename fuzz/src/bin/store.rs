@@ -264,18 +264,15 @@ fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 
 /// A session with one message.
 fn write(journal: &mut Journal, key: SessionKey, number: u32) -> Ticket {
-    let mut session = session(key);
-    queue(journal, &mut session.queue, number, None);
-    let queue = std::mem::take(&mut session.queue);
+    let session = session(key);
+    let entry = queue(journal, number, None);
     restate(&session, &mut |record| journal.record(record));
-    for entry in queue.iter() {
-        journal.record(&Record::Queued { key, entry });
-    }
+    journal.record(&Record::Queued { key, entry });
     journal.commit().expect("something was recorded").ticket
 }
 
 /// Puts a message into the batch; the entry is that of the batch.
-fn queue(journal: &mut Journal, queue: &mut EntryQueue, number: u32, retained: Option<u64>) {
+fn queue(journal: &mut Journal, number: u32, retained: Option<u64>) -> Entry {
     let (topic, payload) = (format!("topic/{number}"), payload(number));
     let message = MessageRecord {
         topic: &topic,
@@ -287,7 +284,7 @@ fn queue(journal: &mut Journal, queue: &mut EntryQueue, number: u32, retained: O
     };
     let offset = journal.message(&message);
     let stored = Stored { position: Position::here(journal.writer(), offset), len: message.len() };
-    queue.push(&Entry {
+    Entry {
         stored,
         qos: QoS::ExactlyOnce,
         retain: false,
@@ -295,7 +292,7 @@ fn queue(journal: &mut Journal, queue: &mut EntryQueue, number: u32, retained: O
         expires: Some(WallMs(2_000_000_000_000)).filter(|_| number % 3 == 0),
         group: Some(5).filter(|_| number % 5 == 0),
         ids: vec![7; number as usize % 2],
-    });
+    }
 }
 
 fn session(key: SessionKey) -> SessionRecovered {
@@ -366,10 +363,8 @@ fn round(
     let of = number as usize % sessions.len();
     let session = &mut sessions[of];
     let key = session.key;
-    let mut fresh = EntryQueue::default();
     let becomes = Some(u64::from(number) + 1).filter(|_| number % 20 == 10);
-    queue(journal, &mut fresh, number, becomes);
-    let mut entry = fresh.pop().expect("just pushed");
+    let mut entry = queue(journal, number, becomes);
     // A few stay in flight, so that old segments hold little that is alive.
     let in_flight = PacketId::new(number as u16).filter(|_| number % 13 == 1);
     match in_flight {
