@@ -132,12 +132,6 @@ impl EntryQueue {
         self.len == 0
     }
 
-    /// Memory that it holds.
-    pub fn memory_bytes(&self) -> usize {
-        let chunks = self.chunks.capacity() * size_of::<Chunk>();
-        chunks + self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum::<usize>()
-    }
-
     /// Appends an entry.
     pub fn push(&mut self, entry: &Entry) {
         if self.chunks.back().is_none_or(|last| last.bytes.len() >= CHUNK_BYTES) {

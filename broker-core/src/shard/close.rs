@@ -192,7 +192,8 @@ impl Shard {
             }
         }
         if self.durable.on && changed && keep {
-            self.record_again(slot);
+            // A queue that lost messages in its middle is stated whole.
+            self.restate_session(slot);
         }
     }
 

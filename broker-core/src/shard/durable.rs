@@ -130,8 +130,7 @@ impl Durable {
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>) {
-        self.records += 1;
-        self.dirty = true;
+        self.note_dirty();
         self.store.record(record);
     }
 }
@@ -460,8 +459,7 @@ impl Shard {
         };
         let len = record.len();
         let offset = self.durable.store.message(&record);
-        self.durable.records += 1;
-        self.durable.dirty = true;
+        self.durable.note_dirty();
         p.stored = Position::here(self.id.0, offset);
         if let Some(kept) = p.kept()
             && kept.position() == Position(0)
@@ -534,13 +532,6 @@ impl Shard {
     /// Whether a message is retained in the store too: what the broker tells of itself is not.
     pub(super) fn is_stored_topic(&self, topic: &str) -> bool {
         self.durable.on && !sys::is_sys(topic)
-    }
-
-    /// A queue that lost messages in its middle is stated whole.
-    pub(super) fn record_again(&mut self, slot: u32) {
-        if self.sessions.get(slot as usize).is_some_and(|session| session.key.is_some()) {
-            self.restate_session(slot);
-        }
     }
 
     pub(super) fn count_lost(&self, n: u64) {

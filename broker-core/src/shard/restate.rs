@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::InFlight;
-use whimbrel_store::{Entry, EntryQueue, MessageRecord, Position, Record, SessionKey, Stored};
-use whimbrel_topics::{Cursor, HasTopic, SessionRef};
+use whimbrel_store::{Entry, EntryQueue, Position, Record, SessionKey};
+use whimbrel_topics::{Cursor, SessionRef};
 
 use super::Shard;
 use super::durable::record_state;
@@ -63,11 +63,6 @@ impl Shard {
             self.durable.store.restated(pass);
             self.durable.note_dirty();
         }
-    }
-
-    /// Whether a pass goes on in the next tick.
-    pub(super) fn is_restating(&self) -> bool {
-        self.durable.restating.is_some()
     }
 
     fn restate_retained(&mut self, cursor: &mut Cursor) {
@@ -200,27 +195,11 @@ impl Shard {
     fn entry_again(&mut self, again: Again) -> Option<Entry> {
         let Again { message, qos, retain, dup, group, ids } = again;
         let message = message?;
-        let position = message.position();
-        let known = position != Position(0) && position.writer().is_none_or(|w| w == self.id.0);
-        let stored = if known { message.stored() } else { self.store_again(&message) };
+        // It enters the store again if another shard has just stored it and does not know where.
+        let stored = self.store(&mut message.publication(), None);
         let expires = self.shared.wall(message.expires());
         let group = (group != NO_GROUP).then_some(group);
         Some(Entry { stored, qos, retain, dup, expires, group, ids })
-    }
-
-    /// Another shard has just stored it and does not know where yet.
-    fn store_again(&mut self, message: &Message) -> Stored {
-        let record = MessageRecord {
-            topic: message.topic(),
-            properties: message.properties(),
-            payload: message.payload(),
-            qos: message.qos(),
-            expires: self.shared.wall(message.expires()),
-            retained: None,
-        };
-        let offset = self.durable.store.message(&record);
-        self.durable.note_dirty();
-        Stored { position: Position::here(self.id.0, offset), len: record.len() }
     }
 
     /// What has expired in a queue is not stated again; nobody else would look before the client
@@ -252,7 +231,7 @@ impl Shard {
 
     /// Takes the next tick for a pass that goes on.
     pub(super) fn restate_timeout(&self) -> Option<Millis> {
-        self.is_restating().then_some(self.now)
+        self.durable.restating.is_some().then_some(self.now)
     }
 }
 
