@@ -1,6 +1,6 @@
 //! CONNECT (section 3.1): who may come in, takeover, resume.
 
-use whimbrel_auth::{Credentials, Verdict};
+use whimbrel_auth::{Attempt, Outcome, Refusal as AuthRefusal, Secret, Ticket};
 use whimbrel_codec::{
     ConnAck, Connect, DecodeError, Packet, Properties, Property, ReasonCode, Version,
 };
@@ -60,14 +60,20 @@ impl Shard {
             self.refuse(id, connect, &refusal);
             return Flow::Ended;
         }
-        let credentials = Credentials {
-            client_id,
-            user_name: connect.user_name,
-            password: connect.password,
-            method: wishes.method,
-            data: wishes.data,
+        let attempt = Attempt {
+            client_id: client_id.into(),
+            user_name: connect.user_name.map(Into::into),
+            password: connect.password.map(|password| Secret(password.into())),
+            method: wishes.method.map(Into::into),
+            data: wishes.data.map(|data| Secret(data.into())),
+            listener: 0,
+            address: None,
+            proof: None,
+            exchange: None,
+            current: None,
         };
-        if let Some(refusal) = refused(self.shared.authenticator.connect(&credentials)) {
+        let ticket = Ticket { shard: self.id.0, conn: id.0, serial: 0 };
+        if let Some(refusal) = refused(self.shared.authenticator.begin(ticket, attempt)) {
             self.refuse(id, connect, &refusal);
             return Flow::Ended;
         }
@@ -430,17 +436,16 @@ impl<'a> Wishes<'a> {
     }
 }
 
-fn refused(verdict: Verdict) -> Option<Refusal> {
-    match verdict {
-        Verdict::Accepted => None,
-        Verdict::UnknownMethod => Some(refusal(
-            ReasonCode::BadAuthenticationMethod,
-            "the authentication method is not known here",
-        )),
-        Verdict::BadUserNameOrPassword => {
-            Some(refusal(ReasonCode::BadUserNameOrPassword, "bad user name or password"))
+fn refused(outcome: Option<Outcome>) -> Option<Refusal> {
+    match outcome {
+        Some(Outcome::Accepted { .. }) => None,
+        Some(Outcome::Refused(refused)) if refused.refusal == AuthRefusal::UnknownMethod => {
+            Some(refusal(
+                ReasonCode::BadAuthenticationMethod,
+                "the authentication method is not known here",
+            ))
         }
-        Verdict::NotAuthorized => Some(refusal(ReasonCode::NotAuthorized, "not authorized")),
+        _ => Some(refusal(ReasonCode::NotAuthorized, "not authorized")),
     }
 }
 
