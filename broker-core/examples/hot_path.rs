@@ -31,7 +31,7 @@ impl Broker {
     }
 
     fn client(&mut self, version: Version, name: &str) -> ConnId {
-        let conn = self.shard.handle_open(NOW, Peer { transport: "memory", address: None });
+        let conn = self.shard.handle_open(NOW, Peer::MEMORY);
         self.send(conn, version, &Packet::Connect(Connect::new(version, name)));
         self.drain();
         conn

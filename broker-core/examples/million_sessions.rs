@@ -71,7 +71,7 @@ pub fn run(kind: Kind, count: usize) -> (u64, u128, Shard) {
 fn session(shard: &mut Shard, kind: Kind, at: usize, bytes: &mut Vec<u8>) {
     let version = Version::V3_1_1;
     let name = format!("device-{at:08}");
-    let conn = shard.handle_open(NOW, Peer { transport: "memory", address: None });
+    let conn = shard.handle_open(NOW, Peer::MEMORY);
     let clean_start = kind != Kind::Offline;
     let connect = Connect { clean_start, keep_alive_s: 60, ..Connect::new(version, &name) };
     send(shard, conn, &Packet::Connect(connect), bytes);

@@ -2,12 +2,15 @@
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use whimbrel_auth::{Exchange, Proof};
 use whimbrel_codec::Version;
 use whimbrel_protocol::{IncomingAliases, OutgoingAlias, OutgoingAliases};
 use whimbrel_topics::Cursor;
 
 use crate::Millis;
+use crate::access::AllowedCache;
 use crate::output::Output;
 
 /// Where a connection comes from.
@@ -17,6 +20,13 @@ pub struct Peer {
     pub transport: &'static str,
     /// None for a Unix socket.
     pub address: Option<SocketAddr>,
+    /// Index of the listener, in the order of the configuration.
+    pub listener: u16,
+}
+
+impl Peer {
+    /// A peer without a socket, as tests and simulators have it.
+    pub const MEMORY: Peer = Peer { transport: "memory", address: None, listener: 0 };
 }
 
 /// How far a connection has come.
@@ -24,6 +34,10 @@ pub struct Peer {
 pub(crate) enum State {
     /// Nothing but CONNECT may come.
     AwaitsConnect,
+    /// The authenticator has the CONNECT, or the AUTH that followed it.
+    Authenticates,
+    /// Nothing but AUTH and DISCONNECT may come.
+    AwaitsAuth,
     /// CONNECT was accepted.
     Connected,
     /// The runtime was told to close or move it; whatever comes is ignored.
@@ -47,6 +61,12 @@ pub(crate) struct Conn {
     pub(crate) max_packet_size: u32,
     /// Nothing is sent before what its CONNACK says is durable.
     pub(crate) gated: bool,
+    /// What its client does is asked for: it may not do everything.
+    pub(crate) limited: bool,
+    /// What waits for its client may have been queued under other rights.
+    pub(crate) recheck: bool,
+    /// Index of its listener.
+    pub(crate) listener: u16,
     /// Tells it from those that had its slot before.
     pub(crate) serial: u32,
     /// Packets for it that wait until something is durable.
@@ -58,12 +78,41 @@ pub(crate) struct Conn {
     pub(crate) output: Output,
     /// The beginning of a packet whose rest has not come.
     pub(crate) tail: Vec<u8>,
+    /// Until its CONNECT is accepted.
+    pub(crate) opening: Option<Box<Opening>>,
     pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What is known of a connection whose CONNECT is not accepted yet.
+pub(crate) struct Opening {
+    pub(crate) peer: Peer,
+    /// What the layers below MQTT have shown.
+    pub(crate) proof: Option<Arc<Proof>>,
+    /// The CONNECT packet, while the authenticator has it.
+    pub(crate) connect: Vec<u8>,
+    /// The client identifier, if the client has none of its own.
+    pub(crate) assigned: Option<Box<str>>,
+    /// Where the exchange stands that the next AUTH continues.
+    pub(crate) exchange: Option<Exchange>,
+}
+
+/// Enhanced authentication of a connected client (section 4.12).
+pub(crate) struct Enhanced {
+    pub(crate) method: Box<str>,
+    pub(crate) peer: Peer,
+    pub(crate) proof: Option<Arc<Proof>>,
+    /// Where the re-authentication stands that the next AUTH continues.
+    pub(crate) exchange: Option<Exchange>,
+    /// The authenticator has an AUTH.
+    pub(crate) asks: bool,
 }
 
 /// What few connections have.
 #[derive(Default)]
 pub(crate) struct Extra {
+    pub(crate) enhanced: Option<Box<Enhanced>>,
+    /// What its client was found to be allowed, or not, of late.
+    pub(crate) allowed: Option<Box<AllowedCache>>,
     pub(crate) incoming_aliases: IncomingAliases,
     pub(crate) outgoing_aliases: Option<OutgoingAliases>,
     /// Retained messages that are still to be sent, a subscription after the other.
@@ -74,7 +123,9 @@ pub(crate) struct Extra {
 
 impl Extra {
     pub(crate) fn is_empty(&self) -> bool {
-        self.outgoing_aliases.is_none()
+        self.enhanced.is_none()
+            && self.allowed.is_none()
+            && self.outgoing_aliases.is_none()
             && self.incoming_aliases.is_empty()
             && self.retained.is_empty()
     }
@@ -92,7 +143,7 @@ pub(crate) struct RetainedScan {
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 impl Conn {
-    pub(crate) fn new(now: Millis, serial: u32) -> Conn {
+    pub(crate) fn new(now: Millis, serial: u32, peer: Peer) -> Conn {
         Conn {
             state: State::AwaitsConnect,
             version: Version::V3_1_1,
@@ -103,12 +154,22 @@ impl Conn {
             receive_maximum: u16::MAX,
             max_packet_size: u32::MAX,
             gated: false,
+            limited: false,
+            recheck: false,
+            listener: peer.listener,
             serial,
             held: 0,
             session: NO_SESSION,
             last_packet: now,
             output: Output::default(),
             tail: Vec::new(),
+            opening: Some(Box::new(Opening {
+                peer,
+                proof: None,
+                connect: Vec::new(),
+                assigned: None,
+                exchange: None,
+            })),
             extra: None,
         }
     }

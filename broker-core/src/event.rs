@@ -15,6 +15,8 @@ pub enum Event {
         conn: ConnId,
         /// The client identifier, perhaps assigned.
         client_id: Box<str>,
+        /// The name of its principal; empty if nobody knows it.
+        user: Box<str>,
         /// Protocol version.
         version: Version,
         /// Clean Start (Clean Session before 5.0).
@@ -35,12 +37,38 @@ pub enum Event {
         /// What was wrong.
         what: &'static str,
     },
+    /// A client did not show who it is, or is not let in.
+    Unauthenticated {
+        /// Which connection.
+        conn: ConnId,
+        /// The client identifier; empty if it sent none.
+        client_id: Box<str>,
+        /// The user name that it claims.
+        user: Option<Box<str>>,
+        /// What the client was told.
+        reason: ReasonCode,
+        /// What was wrong; without secrets.
+        detail: String,
+    },
+    /// A client wanted what it may not.
+    Denied {
+        /// The client identifier.
+        client_id: Box<str>,
+        /// The name of its principal; empty if nobody knows it.
+        user: Box<str>,
+        /// What it wanted: `publish`, `subscribe`, `receive`, ...
+        action: &'static str,
+        /// Topic name or topic filter.
+        topic: Box<str>,
+    },
     /// A connection that had been accepted has ended.
     Disconnected {
         /// Which connection.
         conn: ConnId,
         /// The client identifier.
         client_id: Box<str>,
+        /// The name of its principal; empty if nobody knows it.
+        user: Box<str>,
         /// How it ended.
         why: Why,
     },

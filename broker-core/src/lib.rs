@@ -13,11 +13,13 @@
 //! - `poll_*`: what is to be done now, drained at the end of every tick;
 //! - getters.
 //!
-//! Where things are: a CONNECT is judged in `shard/connect.rs`; an incoming PUBLISH goes through
+//! Where things are: a CONNECT is judged in `shard/connect.rs` with `shard/authenticate.rs`; what a
+//! client may do is asked in `shard/access.rs`; an incoming PUBLISH goes through
 //! `shard/publish.rs` to `shard/deliver.rs`; acknowledgements of deliveries come back in
 //! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills. Every limit
 //! stands in `limits.rs`.
 
+mod access;
 mod cache;
 mod conn;
 mod encode;

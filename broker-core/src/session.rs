@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
+use whimbrel_auth::Rights;
 use whimbrel_codec::{PacketId, QoS};
 use whimbrel_protocol::{IncomingIds, Outgoing};
 use whimbrel_store::{SessionKey, WallMs};
@@ -16,6 +18,9 @@ use crate::{ConnId, Millis};
 /// A session. Without subscriptions and messages in flight it holds no memory beside its own.
 pub(crate) struct Session {
     pub(crate) client_id: Box<str>,
+    /// Whose session it is and what its client may do; none if nobody knows it and everybody may do
+    /// everything.
+    pub(crate) rights: Option<Arc<Rights>>,
     /// Its network connection, if it has one.
     pub(crate) conn: Option<ConnId>,
     /// 0xFFFFFFFF: it never ends by itself.
@@ -156,6 +161,7 @@ impl Session {
     pub(crate) fn new(client_id: &str) -> Session {
         Session {
             client_id: client_id.into(),
+            rights: None,
             conn: None,
             expiry_s: 0,
             durable: false,
@@ -183,6 +189,11 @@ impl Session {
     #[inline]
     pub(crate) fn durable_key(&self) -> Option<SessionKey> {
         if self.durable { self.key() } else { None }
+    }
+
+    /// The name of the principal whose session it is; empty if nobody knows it.
+    pub(crate) fn owner(&self) -> &str {
+        self.rights.as_ref().map_or("", |rights| &rights.principal().name)
     }
 
     /// When its timer is next needed.

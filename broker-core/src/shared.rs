@@ -1,9 +1,9 @@
 //! What the shards of one broker share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use whimbrel_auth::{Anonymous, Authenticator};
+use whimbrel_auth::{Anonymous, Authenticator, Rules};
 use whimbrel_topics::{Retained, Routes};
 
 use crate::message::{Account, Message};
@@ -18,7 +18,9 @@ pub struct Shared {
     /// Counters, one set per shard.
     pub stats: Stats,
     /// Who may connect.
-    pub(crate) authenticator: Box<dyn Authenticator>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// What principals may do.
+    rules: RwLock<Arc<Rules>>,
     /// Memory of message bodies.
     pub(crate) account: Arc<Account>,
     /// Memory of buffers, by shard.
@@ -36,12 +38,24 @@ impl Shared {
     /// For this many shards (at least one). `seed` should be unpredictable: it keeps hash tables
     /// safe from peers who choose their topics and client identifiers with ill intent.
     pub fn new(shards: u16, seed: u64) -> Arc<Shared> {
+        let rules = Arc::new(Rules::open());
+        Shared::with_access(shards, seed, Arc::new(Anonymous), rules)
+    }
+
+    /// The same, where these decide who may connect and what those may do.
+    pub fn with_access(
+        shards: u16,
+        seed: u64,
+        authenticator: Arc<dyn Authenticator>,
+        rules: Arc<Rules>,
+    ) -> Arc<Shared> {
         let shards = shards.clamp(1, whimbrel_topics::MAX_SHARDS);
         Arc::new(Shared {
             routes: Routes::with_seed(seed),
             retained: RwLock::default(),
             stats: Stats::new(shards),
-            authenticator: Box::new(Anonymous),
+            authenticator,
+            rules: RwLock::new(rules),
             account: Arc::default(),
             buffered: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             wall_origin_ms: AtomicU64::new(0),
@@ -49,6 +63,19 @@ impl Shared {
             memory_bytes: AtomicU64::new(0),
             shards,
         })
+    }
+
+    /// What principals may do.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Rules that hold for who connects from now on; [`Shard::rules_changed`] has those who are
+    /// there follow.
+    ///
+    /// [`Shard::rules_changed`]: crate::Shard::rules_changed
+    pub fn set_rules(&self, rules: Arc<Rules>) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// How many shards there are.

@@ -179,7 +179,7 @@ fn answers_to_a_client_that_does_not_read_are_bounded() {
 fn an_action_is_never_for_a_later_connection() {
     let mut broker = Broker::new(1, quiet());
     let (shard, now) = (&mut broker.shards[0], broker.now);
-    let peer = Peer { transport: "memory", address: None };
+    let peer = Peer::MEMORY;
     let first = shard.handle_open(now, peer);
     shard.handle_bytes(now, first, b"no CONNECT");
     shard.handle_closed(now, first);

@@ -197,9 +197,9 @@ fn shard_count(wanted: u16) -> u16 {
 
 /// What each shard accepts from: its own socket of each address, and the first one alone from what
 /// has but one socket.
-fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(Acceptor, Speaks)>> {
+fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(u16, Acceptor, Speaks)>> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-    for Bound { endpoint, acceptors } in bound {
+    for (at, Bound { endpoint, acceptors }) in bound.into_iter().enumerate() {
         let speaks = match endpoint {
             Endpoint::WebSocket(_, path) => {
                 let config = server::Config { path, ..server::Config::default() };
@@ -208,7 +208,7 @@ fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(Acceptor, Speaks)>> {
             Endpoint::Tcp(_) | Endpoint::Unix(_) => Speaks::Mqtt,
         };
         for (acceptor, shard) in acceptors.into_iter().zip(&mut by_shard) {
-            shard.push((acceptor, speaks.clone()));
+            shard.push((at as u16, acceptor, speaks.clone()));
         }
     }
     by_shard

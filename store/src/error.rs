@@ -69,7 +69,7 @@ impl fmt::Display for OpenError {
             OpenError::LaterFormat { file, format } => write!(
                 f,
                 "{file} has format {format}, which a later version of Whimbrel wrote; this one \
-                 reads format 1 only; use that version, or another data directory"
+                 reads formats 1 and 2; use that version, or another data directory"
             ),
             OpenError::NoStore => write!(
                 f,

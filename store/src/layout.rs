@@ -1,8 +1,8 @@
 //! The fixed parts of the files: names, `STORE`, headers of segments and frames, the index of a
 //! packed segment (`format.md`).
 
-/// The one format that this code writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The one format that this code writes; it reads those before it.
+pub(crate) const FORMAT: u32 = 2;
 /// Positions begin here, so that 0 can stand for "none".
 pub(crate) const FIRST_POSITION: u64 = 4096;
 /// No log gets so long; what says so is damaged. So sums of positions do not overflow.

@@ -2,7 +2,9 @@
 
 use whimbrel_codec::{PacketId, QoS};
 
-use crate::fields::{QOS_BITS, Reader, encode_entry, put_stored, put_text, put_varint, put_will};
+use crate::fields::{
+    QOS_BITS, Reader, encode_entry, put_bytes, put_stored, put_text, put_varint, put_will,
+};
 use crate::message::{MESSAGE, MessageRecord};
 use crate::{Entry, EntryQueue, Position, SessionKey, Stored, WallMs};
 
@@ -45,6 +47,13 @@ pub enum Record<'a> {
         keeps_messages: bool,
         /// Its will.
         will: Option<WillRecord<'a>>,
+    },
+    /// Whose session it is; none before it: nobody's.
+    Owner {
+        /// Which session.
+        key: SessionKey,
+        /// The principal as its crate writes it; empty: nobody's.
+        principal: &'a [u8],
     },
     /// The session ended.
     Ended {
@@ -241,6 +250,7 @@ pub(crate) const ROUTED: u8 = 21;
 pub(crate) const PASS_BEGAN: u8 = 22;
 pub(crate) const PASS_ENDED: u8 = 23;
 pub(crate) const STOPPED: u8 = 24;
+const OWNER: u8 = 25;
 
 /// In the tag of a record with an entry or a stored message: the position counts from the batch's
 /// base.
@@ -277,6 +287,7 @@ impl<'a> Record<'a> {
             Record::Connected { .. } => CONNECTED,
             Record::Detached { .. } => DETACHED,
             Record::WillGone { .. } => WILL_GONE,
+            Record::Owner { .. } => OWNER,
             Record::Subscribed { .. } => SUBSCRIBED,
             Record::Unsubscribed { .. } => UNSUBSCRIBED,
             Record::Queued { entry, .. } => QUEUED | here(entry.stored.position),
@@ -308,6 +319,10 @@ impl<'a> Record<'a> {
                 put_varint(out, detached.map_or(0, |at| at.0));
                 out.push((*keeps_messages).into());
                 put_will(out, will.as_ref());
+            }
+            Record::Owner { key, principal } => {
+                put_varint(out, key.0);
+                put_bytes(out, principal);
             }
             Record::Ended { key } | Record::WillGone { key } | Record::Dropped { key } => {
                 put_varint(out, key.0);
@@ -410,6 +425,7 @@ impl<'a> Record<'a> {
                 keeps_messages: reader.flag()?,
                 will: reader.will()?,
             },
+            OWNER => Record::Owner { key: reader.key()?, principal: reader.bytes()? },
             ENDED => Record::Ended { key: reader.key()? },
             CONNECTED => Record::Connected {
                 key: reader.key()?,

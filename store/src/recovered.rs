@@ -30,6 +30,8 @@ pub struct SessionRecovered {
     pub key: SessionKey,
     /// Whose session.
     pub client_id: Box<str>,
+    /// The principal whose session it is, as its crate writes it; none: nobody's.
+    pub principal: Option<Box<[u8]>>,
     /// Seconds; 0xFFFFFFFF: never.
     pub expiry_s: u32,
     /// When its connection was lost; none: it was connected to the end.

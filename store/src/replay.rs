@@ -104,6 +104,7 @@ impl Replay {
 fn key_of(record: &Record<'_>) -> Option<SessionKey> {
     match record {
         Record::Session { key, .. }
+        | Record::Owner { key, .. }
         | Record::Ended { key }
         | Record::Connected { key, .. }
         | Record::Detached { key, .. }
@@ -127,6 +128,7 @@ fn session(record: &Record<'_>) -> SessionRecovered {
     let mut made = SessionRecovered {
         key: SessionKey(0),
         client_id: Box::default(),
+        principal: None,
         expiry_s: 0,
         detached: None,
         keeps_messages: false,
@@ -149,6 +151,9 @@ fn session(record: &Record<'_>) -> SessionRecovered {
 
 fn apply(session: &mut SessionRecovered, record: &Record<'_>) {
     match record {
+        Record::Owner { principal, .. } => {
+            session.principal = (!principal.is_empty()).then(|| Box::from(*principal));
+        }
         Record::Connected { expiry_s, will, .. } => {
             session.expiry_s = *expiry_s;
             session.detached = None;

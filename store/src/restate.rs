@@ -13,6 +13,9 @@ pub fn restate(session: &SessionRecovered, each: &mut dyn FnMut(&Record<'_>)) {
         keeps_messages: session.keeps_messages,
         will: session.will.as_ref().map(will_record),
     });
+    if let Some(principal) = &session.principal {
+        each(&Record::Owner { key, principal });
+    }
     for subscription in &session.subscriptions {
         let SubscriptionRecovered { filter, qos, no_local, retain_as_published, id, group } =
             subscription;

@@ -108,6 +108,7 @@ fn all(parts: &Parts) -> Vec<Record<'_>> {
             keeps_messages: parts.flags[2],
             will: will(parts),
         },
+        Record::Owner { key, principal: parts.text.as_bytes() },
         Record::Ended { key },
         Record::Connected { key, expiry_s: parts.small, will: will(parts) },
         Record::Detached { key, at: WallMs(parts.at), expiry_s: parts.small },

@@ -86,6 +86,17 @@ impl Rights {
         true
     }
 
+    /// The highest QoS, up to the wanted one, with which this topic filter may be subscribed to;
+    /// none if it may not.
+    pub fn authorize_subscribe(&self, filter: &str, qos: u8) -> Option<u8> {
+        let allows = |qos: &u8| {
+            let access =
+                Access { action: Action::Subscribe, topic: filter, qos: *qos, retain: false };
+            self.authorize(&access) == Decision::Allowed
+        };
+        (0..=qos).rev().find(allows)
+    }
+
     /// Whether this is allowed.
     pub fn authorize(&self, _access: &Access<'_>) -> Decision {
         Decision::Allowed

@@ -168,7 +168,7 @@ pub fn mail(messages: usize) -> usize {
 /// A client that belongs to this shard.
 fn at_home(broker: &mut Broker) -> ConnId {
     for at in 0..100 {
-        let conn = broker.shard.handle_open(NOW, Peer { transport: "memory", address: None });
+        let conn = broker.shard.handle_open(NOW, Peer::MEMORY);
         let name = format!("client-{at}");
         let connect = Packet::Connect(Connect::new(Version::V3_1_1, &name));
         broker.send(conn, Version::V3_1_1, &connect);

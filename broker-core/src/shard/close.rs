@@ -85,8 +85,9 @@ impl Shard {
         self.shared.stats.sub(self.id.0, Count::Connections, 1);
         let Some(session) = self.sessions.get(slot as usize) else { return };
         let client_id = session.client_id.clone();
+        let user = session.owner().into();
         self.client_state(&client_id, false);
-        self.event(Event::Disconnected { conn: id, client_id, why });
+        self.event(Event::Disconnected { conn: id, client_id, user, why });
     }
 
     /// The session has lost its connection.
@@ -213,6 +214,10 @@ impl Shard {
             self.record_of(slot, |key| Record::WillGone { key });
             p.reply_to = self.reply_to().filter(|_| p.qos != QoS::AtMostOnce);
             p.waits = true;
+        }
+        if !self.may_publish_will(slot, p.topic, p.qos, retain) {
+            self.count(Count::Dropped, 1);
+            return self.denied_session(slot, "publish its will to", p.topic);
         }
         // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
         self.publish(slot, retain, &mut p);

@@ -1,12 +1,16 @@
 //! CONNECT (section 3.1): who may come in, takeover, resume.
 
-use whimbrel_auth::{Attempt, Outcome, Refusal as AuthRefusal, Secret, Ticket};
+use std::sync::Arc;
+
+use whimbrel_auth::{Principal, Refused, Rights};
 use whimbrel_codec::{
     ConnAck, Connect, DecodeError, Packet, Properties, Property, ReasonCode, Version,
 };
 use whimbrel_protocol::{InFlight, OutgoingAliases};
 use whimbrel_topics::validate_topic_name;
 
+use super::access::may_publish;
+use super::authenticate::told;
 use super::{Flow, Shard};
 use crate::conn::State;
 use crate::event::{Event, Why};
@@ -26,20 +30,20 @@ const fn refusal(reason: ReasonCode, what: &'static str) -> Refusal {
 }
 
 /// What the properties of a CONNECT ask for.
-struct Wishes<'a> {
+pub(super) struct Wishes<'a> {
     session_expiry_s: u32,
     receive_maximum: u16,
     max_packet_size: u32,
     topic_alias_maximum: u16,
     response_information: bool,
     problem_information: bool,
-    method: Option<&'a str>,
-    data: Option<&'a [u8]>,
+    pub(super) method: Option<&'a str>,
+    pub(super) data: Option<&'a [u8]>,
 }
 
 impl Shard {
-    pub(super) fn connect(&mut self, id: ConnId, connect: &Connect<'_>) -> Flow {
-        let wishes = Wishes::of(connect);
+    /// `packet`: the whole CONNECT.
+    pub(super) fn connect(&mut self, id: ConnId, connect: &Connect<'_>, packet: &[u8]) -> Flow {
         if let Err(refusal) = self.check_connect(connect) {
             self.refuse(id, connect, &refusal);
             return Flow::Ended;
@@ -53,33 +57,42 @@ impl Shard {
             }
             return Flow::Move(ShardId(home));
         }
+        self.ask(id, connect, packet, assigned.map(Into::into))
+    }
+
+    /// The client is who it says: its session, or a new one, and CONNACK. `data`: authentication
+    /// data for it.
+    pub(super) fn admit(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        assigned: Option<Box<str>>,
+        principal: Arc<Principal>,
+        data: Option<&[u8]>,
+    ) -> Flow {
+        let mut wishes = Wishes::of(connect);
+        wishes.data = data;
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let opening = self.conn(id).and_then(|conn| conn.opening.as_ref());
+        let address = opening.and_then(|opening| opening.peer.address).map(|a| a.ip());
+        let rights = self.rights_of(principal, client_id, address);
+        // While the authenticator was asked, things may have changed.
+        let checked = self.check_connect(connect).and_then(|()| check_will_right(connect, &rights));
+        if let Err(refusal) = checked {
+            self.refuse(id, connect, &refusal);
+            return Flow::Ended;
+        }
+        let owner = rights.as_ref().map_or("", |rights| &rights.principal().name);
         // Who has a session may come and take what waits, which makes room.
-        let new = wishes.session_expiry_s > 0 && self.find_session(client_id).is_none();
+        let new = wishes.session_expiry_s > 0 && self.find_session(owner, client_id).is_none();
         if new && self.is_full() {
             let refusal = refusal(ReasonCode::QuotaExceeded, "the store has no room");
             self.refuse(id, connect, &refusal);
             return Flow::Ended;
         }
-        let attempt = Attempt {
-            client_id: client_id.into(),
-            user_name: connect.user_name.map(Into::into),
-            password: connect.password.map(|password| Secret(password.into())),
-            method: wishes.method.map(Into::into),
-            data: wishes.data.map(|data| Secret(data.into())),
-            listener: 0,
-            address: None,
-            proof: None,
-            exchange: None,
-            current: None,
-        };
-        let ticket = Ticket { shard: self.id.0, conn: id.0, serial: 0 };
-        if let Some(refusal) = refused(self.shared.authenticator.begin(ticket, attempt)) {
-            self.refuse(id, connect, &refusal);
-            return Flow::Ended;
-        }
         let mark = self.records();
-        let (slot, session_present) = self.open_session(id, client_id, connect, &wishes);
-        self.open_conn(id, slot, connect, &wishes);
+        let (slot, session_present) = self.open_session(id, client_id, rights, connect, &wishes);
+        self.open_conn(id, slot, connect, &wishes, session_present);
         // An earlier CONNECT may have ended the session that this one wants to be without.
         let may_come_back = self.waits() && {
             let hash = self.shared.routes.topic_hash(client_id);
@@ -131,7 +144,7 @@ impl Shard {
     fn assign_client_id(&mut self) -> String {
         loop {
             let id = format!("whimbrel-{:016x}", self.next_random());
-            if self.shared.home(&id) == self.id.0 && self.find_session(&id).is_none() {
+            if self.shared.home(&id) == self.id.0 && self.find_session("", &id).is_none() {
                 return id;
             }
         }
@@ -143,17 +156,19 @@ impl Shard {
         &mut self,
         id: ConnId,
         client_id: &str,
+        rights: Option<Arc<Rights>>,
         connect: &Connect<'_>,
         wishes: &Wishes<'_>,
     ) -> (u32, bool) {
-        if let Some(slot) = self.find_session(client_id)
+        let owner = rights.as_ref().map_or("", |rights| &rights.principal().name);
+        if let Some(slot) = self.find_session(owner, client_id)
             && let Some(old) = self.sessions.get(slot as usize).and_then(|s| s.conn)
         {
             // [MQTT-3.1.4-3]
             self.disconnect(old, ReasonCode::SessionTakenOver, "another connection of this client");
         }
         // Taking over may have ended the session.
-        let mut existing = self.find_session(client_id);
+        let mut existing = self.find_session(owner, client_id);
         // Its time, or its will's, may be over though its timer has not fired.
         let now = self.now;
         let due = |session: &Session| session.conn.is_none() && session.deadline() <= now;
@@ -161,7 +176,7 @@ impl Shard {
             && self.sessions.get(slot as usize).is_some_and(due)
         {
             self.session_due(slot);
-            existing = self.find_session(client_id);
+            existing = self.find_session(owner, client_id);
         }
         if connect.clean_start
             && let Some(slot) = existing.take()
@@ -180,6 +195,7 @@ impl Shard {
             // [MQTT-3.1.3-9] A will that still waited is not published.
             session.will = will;
         }
+        self.take_rights(slot, rights, existing.is_some());
         if self.durable.on {
             self.record_opened(slot, existing.is_some());
         }
@@ -227,7 +243,14 @@ impl Shard {
         Some(Box::new(Will { message, retain: will.retain, delay_s, expiry_s, due: Millis::NEVER }))
     }
 
-    fn open_conn(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>, wishes: &Wishes<'_>) {
+    fn open_conn(
+        &mut self,
+        id: ConnId,
+        slot: u32,
+        connect: &Connect<'_>,
+        wishes: &Wishes<'_>,
+        session_present: bool,
+    ) {
         let max = self.config.max_keep_alive_s;
         let keep_alive_s = match connect.keep_alive_s {
             0 => max,
@@ -236,8 +259,14 @@ impl Shard {
         };
         let max_inflight = self.config.max_inflight;
         let now = self.now;
+        let rights = self.sessions.get(slot as usize).and_then(|session| session.rights.as_ref());
+        let limited = rights.is_some_and(|rights| !rights.is_unlimited());
+        self.keep_enhanced(id, wishes.method);
         let Some(conn) = self.conn(id) else { return };
         conn.state = State::Connected;
+        conn.limited = limited;
+        conn.recheck = limited && session_present;
+        conn.last_packet = now;
         conn.version = connect.version;
         conn.session = slot;
         conn.keep_alive_s = keep_alive_s;
@@ -289,6 +318,11 @@ impl Shard {
                 response = format!("{}/{client_id}", config.response_information);
                 list.push(Property::ResponseInformation(&response));
             }
+            // [MQTT-4.12.0-5]
+            list.extend(wishes.method.map(Property::AuthenticationMethod));
+            if wishes.method.is_some() {
+                list.extend(wishes.data.map(Property::AuthenticationData));
+            }
         }
         let properties = Properties::new(&list);
         let reason = ReasonCode::Success;
@@ -306,11 +340,13 @@ impl Shard {
         let keep_alive_s = self.conn(id).map_or(0, |conn| conn.keep_alive_s);
         let Some(session) = self.sessions.get(slot as usize) else { return };
         let client_id = session.client_id.clone();
+        let user = session.owner().into();
         self.set_groups_connected(slot, true);
         self.client_state(&client_id, true);
         self.event(Event::Connected {
             conn: id,
             client_id,
+            user,
             version: connect.version,
             clean_start: connect.clean_start,
             session_present,
@@ -344,6 +380,12 @@ impl Shard {
                 outbound.to_repeat.shrink_to_fit();
                 return;
             };
+            if self.is_withheld(id, slot, packet_id) {
+                self.forget(slot, packet_id);
+                continue;
+            }
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let Some(outbound) = &mut session.outbound else { return };
             // QoS 1 waits for nothing, or a new delivery would overtake it `[MQTT-4.6.0-1]`.
             let sends = match outbound.in_flight.get(packet_id) {
                 Some(InFlight::Released) => {
@@ -366,8 +408,32 @@ impl Shard {
             conn.version = connect.version;
             conn.max_packet_size = Wishes::of(connect).max_packet_size;
         }
-        self.send_refusal(id, refusal.reason, refusal.what);
+        self.send_refusal(id, refusal.reason, refusal.what, &[]);
         self.refused(id, Some(connect.client_id.into()), refusal.reason, refusal.what);
+    }
+
+    /// The authenticator refused.
+    pub(super) fn refuse_attempt(&mut self, id: ConnId, connect: &Connect<'_>, refused: Refused) {
+        let wishes = Wishes::of(connect);
+        if let Some(conn) = self.conn(id) {
+            conn.version = connect.version;
+            conn.max_packet_size = wishes.max_packet_size;
+        }
+        let (reason, what) = told(refused.refusal);
+        let mut more = Vec::new();
+        if let (Some(method), Some(data)) = (wishes.method, &refused.data) {
+            more = vec![Property::AuthenticationMethod(method), Property::AuthenticationData(data)];
+        }
+        self.send_refusal(id, reason, what, &more);
+        self.count(Count::ConnectsRefused, 1);
+        self.event(Event::Unauthenticated {
+            conn: id,
+            client_id: connect.client_id.into(),
+            user: connect.user_name.map(Into::into),
+            reason,
+            detail: refused.detail,
+        });
+        self.end_conn(id, Why::Broker(reason, what), Some(true));
     }
 
     /// What should be a CONNECT is none. Its version, as far as can be seen, decides how that is
@@ -380,14 +446,21 @@ impl Shard {
             conn.version = if v5 { Version::V5 } else { Version::V3_1_1 };
         }
         if v5 || unsupported {
-            self.send_refusal(id, error.reason, error.what);
+            self.send_refusal(id, error.reason, error.what, &[]);
         }
         self.refused(id, None, error.reason, error.what);
     }
 
-    fn send_refusal(&mut self, id: ConnId, reason: ReasonCode, what: &'static str) {
-        let text = [Property::ReasonString(what)];
-        let properties = Properties::new(&text);
+    fn send_refusal(
+        &mut self,
+        id: ConnId,
+        reason: ReasonCode,
+        what: &'static str,
+        more: &[Property<'_>],
+    ) {
+        let mut list = vec![Property::ReasonString(what)];
+        list.extend_from_slice(more);
+        let properties = Properties::new(&list);
         // [MQTT-3.2.2-6]
         self.reply(id, &Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
     }
@@ -407,7 +480,7 @@ impl Shard {
 }
 
 impl<'a> Wishes<'a> {
-    fn of(connect: &Connect<'a>) -> Wishes<'a> {
+    pub(super) fn of(connect: &Connect<'a>) -> Wishes<'a> {
         let v5 = connect.version.is_v5();
         let mut wishes = Wishes {
             session_expiry_s: if v5 || connect.clean_start { 0 } else { u32::MAX },
@@ -436,16 +509,13 @@ impl<'a> Wishes<'a> {
     }
 }
 
-fn refused(outcome: Option<Outcome>) -> Option<Refusal> {
-    match outcome {
-        Some(Outcome::Accepted { .. }) => None,
-        Some(Outcome::Refused(refused)) if refused.refusal == AuthRefusal::UnknownMethod => {
-            Some(refusal(
-                ReasonCode::BadAuthenticationMethod,
-                "the authentication method is not known here",
-            ))
+/// Whether the client may leave its will.
+fn check_will_right(connect: &Connect<'_>, rights: &Option<Arc<Rights>>) -> Result<(), Refusal> {
+    match (&connect.will, rights) {
+        (Some(will), Some(rights)) if !may_publish(rights, will.topic, will.qos, will.retain) => {
+            Err(refusal(ReasonCode::NotAuthorized, "not authorized to leave this will"))
         }
-        _ => Some(refusal(ReasonCode::NotAuthorized, "not authorized")),
+        _ => Ok(()),
     }
 }
 

@@ -123,7 +123,7 @@ impl Shard {
     }
 
     /// A delivery that was begun and could not be sent.
-    fn forget(&mut self, slot: u32, packet_id: PacketId) {
+    pub(super) fn forget(&mut self, slot: u32, packet_id: PacketId) {
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && let Some(outbound) = &mut session.outbound
         {
@@ -213,12 +213,16 @@ impl Shard {
             {
                 return;
             }
+            let recheck = conn.recheck;
             let Some(delivery) = outbound.pop() else { return };
+            let may = !recheck || self.may_get(id, &delivery);
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let outbound = session.outbound();
             // One that cannot be read any more has no message.
             let expires = delivery.message.as_ref().map_or(Millis(0), |m| m.expires());
             let (qos, dup) = (delivery.qos, delivery.dup);
-            let begun =
-                (expires > self.now).then(|| outbound.in_flight.begin(delivery.qos, delivery));
+            let begun = (may && expires > self.now)
+                .then(|| outbound.in_flight.begin(delivery.qos, delivery));
             self.shared.stats.sub(self.id.0, Count::Queued, 1);
             if self.durable.on {
                 self.record_popped(slot, begun);

@@ -551,6 +551,10 @@ pub(super) fn record_state(durable: &mut Durable, session: &Session) {
         keeps_messages: session.durable,
         will: session.will.as_deref().map(will_record),
     });
+    if let Some(rights) = &session.rights {
+        let principal = rights.principal().encode();
+        durable.record(&Record::Owner { key, principal: &principal });
+    }
 }
 
 fn will_record(will: &Will) -> WillRecord<'_> {

@@ -21,7 +21,9 @@ use crate::stats::Count;
 use crate::timers::Timers;
 use crate::{Config, ConnId, Mail, Millis, ShardId, Shared};
 
+mod access;
 mod ack;
+mod authenticate;
 mod close;
 mod connect;
 mod deliver;
@@ -114,6 +116,8 @@ pub struct Shard {
     /// Connections opened so far.
     opened: u32,
     shutting_down: bool,
+    /// The first slot of `sessions` that has not taken up changed rules; none if all have.
+    under_new_rules: Option<usize>,
 }
 
 /// What a packet leads to.
@@ -166,6 +170,7 @@ impl Shard {
             random: seed,
             opened: 0,
             shutting_down: false,
+            under_new_rules: None,
             shared,
             config,
             durable: durable::Durable::new(store),
@@ -175,20 +180,30 @@ impl Shard {
     // ---- inputs
 
     /// A network connection was opened.
-    pub fn handle_open(&mut self, now: Millis, _peer: Peer) -> ConnId {
+    pub fn handle_open(&mut self, now: Millis, peer: Peer) -> ConnId {
         self.now = now;
         self.opened = self.opened.wrapping_add(1);
-        let id = self.conns.insert(Conn::new(now, self.opened)) as u32;
+        let id = self.conns.insert(Conn::new(now, self.opened, peer)) as u32;
         self.conn_timers.arm(id, now.plus_s(self.config.connect_timeout_s.into()));
         ConnId(id)
     }
 
     /// Bytes came. All of them are taken: whole packets are handled, the beginning of a torn one
     /// is kept.
-    pub fn handle_bytes(&mut self, now: Millis, id: ConnId, mut bytes: &[u8]) {
+    pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) {
         self.now = now;
         self.count(Count::BytesReceived, bytes.len() as u64);
+        self.take_bytes(id, bytes);
+    }
+
+    fn take_bytes(&mut self, id: ConnId, mut bytes: &[u8]) {
         let Some(conn) = self.conn(id) else { return };
+        if conn.state == State::Authenticates {
+            // Read before the runtime was told to wait.
+            conn.tail.extend_from_slice(bytes);
+            self.buffered += bytes.len();
+            return;
+        }
         if !conn.tail.is_empty() {
             let mut tail = std::mem::take(&mut conn.tail);
             self.buffered -= tail.len();
@@ -327,11 +342,17 @@ impl Shard {
         let timers = [self.conn_timers.next(), self.session_timers.next(), self.sys.next()];
         let search = (!self.searching.is_empty()).then_some(self.now);
         let restate = self.restate_timeout();
-        let others = [self.retained_expiry.next(), self.resume_at, search, restate];
+        let rules = self.rules_timeout();
+        let others = [self.retained_expiry.next(), self.resume_at, search, restate, rules];
         timers.into_iter().chain(others).flatten().min()
     }
 
     // ---- getters
+
+    /// Index of the listener that a connection came to.
+    pub fn listener(&self, id: ConnId) -> u16 {
+        self.conns.get(id.0 as usize).map_or(0, |conn| conn.listener)
+    }
 
     /// Open connections, those that have not sent CONNECT included.
     pub fn connection_count(&self) -> usize {
@@ -380,8 +401,10 @@ impl Shard {
             let max_packet_size = self.max_packet_size(id);
             let now = self.now;
             let Some(conn) = self.conn(id) else { return bytes.len() };
-            if conn.state == State::Ended {
-                return bytes.len();
+            match conn.state {
+                State::Ended => return bytes.len(),
+                State::Authenticates => return taken,
+                _ => {}
             }
             let rest = bytes.get(taken..).unwrap_or_default();
             let frame = match Frame::parse(rest, max_packet_size) {
@@ -392,9 +415,12 @@ impl Shard {
                     return bytes.len();
                 }
             };
-            conn.last_packet = now;
+            if conn.state == State::Connected {
+                conn.last_packet = now;
+            }
             let flow = match conn.state {
                 State::AwaitsConnect => self.first_packet(id, &frame, rest),
+                State::AwaitsAuth => self.auth_before_connack(id, &frame, rest),
                 _ => self.packet(id, &frame, rest),
             };
             match flow {
@@ -439,15 +465,7 @@ impl Shard {
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe),
             Packet::PingReq => self.reply(id, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.client_disconnect(id, &disconnect),
-            // [MQTT-4.12.0-6] The connection was accepted without a method, so there is none to
-            // continue.
-            Packet::Auth(_) => {
-                self.disconnect(
-                    id,
-                    ReasonCode::ProtocolError,
-                    "AUTH without an authentication method",
-                );
-            }
+            Packet::Auth(auth) => self.auth(id, &auth),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => {
                 self.disconnect(id, ReasonCode::ProtocolError, "a second CONNECT")
@@ -475,7 +493,10 @@ impl Shard {
             return Flow::Ended;
         }
         match Packet::decode(whimbrel_codec::Version::V5, frame, bytes) {
-            Ok(Packet::Connect(connect)) => self.connect(id, &connect),
+            Ok(Packet::Connect(connect)) => {
+                let packet = bytes.get(..frame.packet_len()).unwrap_or(bytes);
+                self.connect(id, &connect, packet)
+            }
             Ok(_) => Flow::Ended,
             Err(error) => {
                 self.fail(id, bytes, error);
@@ -488,7 +509,8 @@ impl Shard {
     fn fail(&mut self, id: ConnId, bytes: &[u8], error: DecodeError) {
         let Some(conn) = self.conn(id) else { return };
         match conn.state {
-            State::AwaitsConnect => self.refuse_bytes(id, bytes, error),
+            State::AwaitsConnect | State::Authenticates => self.refuse_bytes(id, bytes, error),
+            State::AwaitsAuth => self.refused(id, None, error.reason, error.what),
             State::Connected => self.disconnect(id, error.reason, error.what),
             State::Ended => {}
         }
@@ -496,8 +518,8 @@ impl Shard {
 
     fn max_packet_size(&self, id: ConnId) -> u32 {
         match self.conns.get(id.0 as usize) {
-            Some(conn) if conn.state == State::AwaitsConnect => self.config.max_connect_size_bytes,
-            _ => self.config.max_packet_size_bytes,
+            Some(conn) if conn.state == State::Connected => self.config.max_packet_size_bytes,
+            _ => self.config.max_connect_size_bytes,
         }
     }
 
@@ -610,10 +632,12 @@ impl Shard {
         z ^ z >> 31
     }
 
-    fn find_session(&self, client_id: &str) -> Option<u32> {
+    /// A session belongs to a principal's name and a client identifier together.
+    fn find_session(&self, owner: &str, client_id: &str) -> Option<u32> {
         let hash = self.shared.routes.topic_hash(client_id);
         let same = |slot: &u32| {
-            self.sessions.get(*slot as usize).is_some_and(|s| *s.client_id == *client_id)
+            let session = self.sessions.get(*slot as usize);
+            session.is_some_and(|s| *s.client_id == *client_id && s.owner() == owner)
         };
         self.by_client.find(hash, same).copied()
     }

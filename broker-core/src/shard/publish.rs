@@ -1,5 +1,6 @@
 //! An incoming PUBLISH (section 3.3), and the way of a message to all who want it.
 
+use whimbrel_auth::{Access, Action};
 use whimbrel_codec::{
     Ack, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version,
 };
@@ -117,7 +118,11 @@ impl Shard {
         if let Err((reason, what)) = self.check_topic(topic) {
             return self.refuse_publish(id, publish, reason, what);
         }
-        let Some(from) = self.conns.get(id.0 as usize).map(|conn| conn.session) else { return };
+        let Some(conn) = self.conns.get(id.0 as usize) else { return };
+        let from = conn.session;
+        if conn.limited && !self.may_publish(id, publish, topic) {
+            return;
+        }
         if self.is_full()
             && publish.qos != QoS::AtMostOnce
             && !self.is_known(from, publish)
@@ -152,6 +157,17 @@ impl Shard {
         if self.pressure {
             self.pause(id);
         }
+    }
+
+    /// Whether the client may publish this message; if not, it is refused.
+    fn may_publish(&mut self, id: ConnId, publish: &Publish<'_>, topic: &str) -> bool {
+        let (qos, retain) = (publish.qos as u8, publish.retain);
+        let may = self.may(id, &Access { action: Action::Publish, topic, qos, retain });
+        if !may {
+            self.denied(id, "publish", topic);
+            self.refuse_publish(id, publish, ReasonCode::NotAuthorized, "not authorized");
+        }
+        may
     }
 
     /// The store has no room. False if the message is refused; one that cannot be is held back: its

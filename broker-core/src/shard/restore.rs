@@ -1,8 +1,9 @@
 //! What the store has kept becomes sessions and retained messages again, before anybody connects.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
+use whimbrel_auth::{Method, Principal};
 use whimbrel_codec::QoS;
 use whimbrel_protocol::InFlight;
 use whimbrel_store::{
@@ -71,11 +72,20 @@ impl Shard {
         let detached = kept.detached.unwrap_or(wall_now).min(wall_now);
         let will = kept.will.as_ref().map(|will| self.restored_will(will, detached));
         let ends = self.seconds_after(detached, kept.expiry_s);
+        let rights = kept.principal.as_deref().and_then(|bytes| {
+            // One that cannot be read is nobody's: better lost than somebody else's.
+            let principal = Principal::decode(bytes).unwrap_or_else(|| Principal {
+                permissions: Some(Vec::new()),
+                ..Principal::new("\0", Method::Anonymous)
+            });
+            self.rights_of(Arc::new(principal), &kept.client_id, None)
+        });
         if let Some(session) = self.sessions.get_mut(slot as usize) {
             session.key = std::num::NonZeroU64::new(kept.key.0);
             session.durable = kept.keeps_messages;
             session.expiry_s = kept.expiry_s;
             session.detached = Some(detached);
+            session.rights = rights;
             session.ends = if kept.expiry_s == u32::MAX { Millis::NEVER } else { ends };
             session.will = will;
             for packet_id in &kept.received {

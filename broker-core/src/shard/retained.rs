@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
+use whimbrel_auth::{Access, Action};
 use whimbrel_codec::QoS;
 use whimbrel_store::Record;
-use whimbrel_topics::{Cursor, Retained};
+use whimbrel_topics::{Cursor, HasTopic, Retained};
 
 use super::Shard;
 use super::publish::ids;
@@ -227,9 +228,27 @@ impl Shard {
         }
         let mut p = message.publication();
         let qos = p.qos.min(QoS::from_u8(qos).unwrap_or_default());
+        if !self.may_get_retained(slot, qos, message) {
+            return;
+        }
         self.encoder.next_publication(1);
         // [MQTT-3.3.1-8]
         self.deliver(slot, qos, true, ids(&id), NO_GROUP, &mut p);
+    }
+
+    fn may_get_retained(&mut self, slot: u32, qos: QoS, message: &Message) -> bool {
+        let Some(id) = self.sessions.get(slot as usize).and_then(|session| session.conn) else {
+            return true;
+        };
+        if !self.conns.get(id.0 as usize).is_some_and(|conn| conn.limited) {
+            return true;
+        }
+        let (action, topic) = (Action::Receive, message.topic());
+        let may = self.may(id, &Access { action, topic, qos: qos as u8, retain: true });
+        if !may {
+            self.denied(id, "receive", topic);
+        }
+        may
     }
 
     /// Removes retained messages whose time is over.

@@ -33,7 +33,7 @@ impl Shard {
         let mut scans = Vec::new();
         for wanted in subscribe.filters {
             match self.subscribe_one(id, &wanted, subscription_id.unwrap_or(0), &mut scans) {
-                Ok(()) => codes.push(wanted.qos as u8),
+                Ok(granted) => codes.push(granted as u8),
                 Err((reason, what)) => {
                     codes.push(reason as u8);
                     failed = Some(what);
@@ -64,8 +64,9 @@ impl Shard {
         wanted: &Wanted<'_>,
         subscription_id: u32,
         scans: &mut Vec<RetainedScan>,
-    ) -> Result<(), (ReasonCode, &'static str)> {
+    ) -> Result<QoS, (ReasonCode, &'static str)> {
         let (group, filter) = self.check_filter(wanted.filter)?;
+        let qos = self.granted(id, wanted, filter)?;
         let routes = &self.shared.routes;
         let hash = |filter: &str| routes.topic_hash(filter);
         let conn = self.conns.get(id.0 as usize);
@@ -89,11 +90,11 @@ impl Shard {
             return Err((ReasonCode::QuotaExceeded, "the broker is short of memory"));
         }
         let options = SubscriptionOptions {
-            qos: wanted.qos as u8,
+            qos: qos as u8,
             no_local: wanted.no_local,
             retain_as_published: wanted.retain_as_published,
             id: subscription_id,
-            durable: session.durable && wanted.qos != QoS::AtMostOnce,
+            durable: session.durable && qos != QoS::AtMostOnce,
         };
         // [MQTT-3.8.4-3] A subscription that is there is replaced.
         routes.subscribe(filter, group, SessionRef { shard: self.id.0, session: slot }, options);
@@ -106,7 +107,7 @@ impl Shard {
             self.durable.record(&Record::Subscribed {
                 key,
                 filter: wanted.filter,
-                qos: wanted.qos,
+                qos,
                 no_local: wanted.no_local,
                 retain_as_published: wanted.retain_as_published,
                 id: subscription_id,
@@ -121,9 +122,29 @@ impl Shard {
         };
         // Section 4.8.2: nothing retained for a shared subscription.
         if send && group.is_none() {
-            scans.push(RetainedScan::new(filter, wanted.qos, subscription_id));
+            scans.push(RetainedScan::new(filter, qos, subscription_id));
         }
-        Ok(())
+        Ok(qos)
+    }
+
+    /// With which QoS the client may have what it wants: all of it, for a filter that is wider than
+    /// its rights is refused.
+    fn granted(
+        &mut self,
+        id: ConnId,
+        wanted: &Wanted<'_>,
+        filter: &str,
+    ) -> Result<QoS, (ReasonCode, &'static str)> {
+        if !self.conns.get(id.0 as usize).is_some_and(|conn| conn.limited) {
+            return Ok(wanted.qos);
+        }
+        let rights = self.session_of(id).and_then(|(_, session)| session.rights.clone());
+        let granted =
+            rights.and_then(|rights| rights.authorize_subscribe(filter, wanted.qos as u8));
+        granted.and_then(QoS::from_u8).ok_or_else(|| {
+            self.denied(id, "subscribe", wanted.filter);
+            (ReasonCode::NotAuthorized, "not authorized")
+        })
     }
 
     /// [`split`] for a filter that a client sends.
@@ -158,7 +179,7 @@ impl Shard {
         self.acknowledge_when_durable(id, &unsuback, mark, 0);
     }
 
-    fn unsubscribe_one(
+    pub(super) fn unsubscribe_one(
         &mut self,
         slot: u32,
         filter: &str,

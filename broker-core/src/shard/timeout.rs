@@ -2,6 +2,7 @@
 
 use whimbrel_codec::ReasonCode;
 use whimbrel_protocol::keep_alive_deadline_ms;
+use whimbrel_store::WallMs;
 
 use super::{Action, Shard};
 use crate::conn::{Conn, State};
@@ -31,6 +32,7 @@ impl Shard {
         self.fired = fired;
         self.expire_retained();
         self.search_on();
+        self.take_up_rules();
         self.publish_sys();
         if self.resume_at.is_some_and(|at| at <= now) {
             self.read_on();
@@ -42,7 +44,9 @@ impl Shard {
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
         let deadline = match conn.state {
-            State::AwaitsConnect => Some(conn.last_packet.plus_s(connect_timeout_s.into())),
+            State::AwaitsConnect | State::Authenticates | State::AwaitsAuth => {
+                Some(conn.last_packet.plus_s(connect_timeout_s.into()))
+            }
             State::Connected => {
                 // What a paused client sent may be lying there unread.
                 let unread_s = if conn.paused { u32::from(conn.keep_alive_s) * 2 } else { 0 };
@@ -52,14 +56,32 @@ impl Shard {
             State::Ended => None,
         };
         let state = conn.state;
+        if state == State::Connected && self.proof_ends(id) {
+            let what = "the proof of identity has expired";
+            return self.disconnect(id, ReasonCode::NotAuthorized, what);
+        }
         match deadline {
             Some(deadline) if deadline > now => self.conn_timers.arm(id.0, deadline),
-            Some(_) if state == State::AwaitsConnect => self.connect_timed_out(id),
+            Some(_) if state != State::Connected => self.connect_timed_out(id),
             // [MQTT-3.1.2-22]
             Some(_) => self.disconnect(id, ReasonCode::KeepAliveTimeout, "keep alive"),
             None => {}
         }
         self.give_back_memory(id);
+    }
+
+    /// Whether what the client has shown of itself holds no longer; looked at again when it ends.
+    fn proof_ends(&mut self, id: ConnId) -> bool {
+        let Some((_, session)) = self.session_of(id) else { return false };
+        let rights = session.rights.as_ref();
+        let Some(expires_s) = rights.and_then(|rights| rights.principal().expires_s) else {
+            return false;
+        };
+        let at = self.shared.here_at(WallMs(expires_s.saturating_mul(1000)));
+        if at > self.now {
+            self.conn_timers.arm(id.0, at);
+        }
+        at <= self.now
     }
 
     fn connect_timed_out(&mut self, id: ConnId) {

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use whimbrel_auth::{Authenticator, Rules};
 use whimbrel_broker_core::{
     Action, Config, ConnId, Count, Event, Mail, Millis, Peer, Shard, ShardId, Shared,
 };
 use whimbrel_codec::{
-    Ack, Connect, Disconnect, Filters, Frame, Packet, PacketId, Property, Publish, QoS, ReasonCode,
-    Subscribe, Subscription, Topics, Unsubscribe, Version,
+    Ack, Connect, Disconnect, Filters, Frame, Packet, PacketId, Properties, Property, Publish, QoS,
+    ReasonCode, Subscribe, Subscription, Topics, Unsubscribe, Version,
 };
 use whimbrel_store::{MemoryStore, Store};
 
@@ -30,6 +31,7 @@ pub enum Got {
     UnsubAck(u16, Vec<u8>),
     PingResp,
     Disconnect(ReasonCode),
+    Auth(ReasonCode, Vec<u8>),
     Other,
 }
 
@@ -104,7 +106,21 @@ impl Broker {
         config: Config,
         store: impl Fn(u16) -> Box<dyn Store>,
     ) -> Broker {
-        let shared = Shared::new(shards, 7);
+        Broker::with_shared(Shared::new(shards, 7), config, store)
+    }
+
+    /// Where these decide who may connect and what those may do.
+    pub fn with_access(shards: u16, authenticator: Arc<dyn Authenticator>, rules: Rules) -> Broker {
+        let shared = Shared::with_access(shards, 7, authenticator, Arc::new(rules));
+        Broker::with_shared(shared, quiet(), |_| Box::new(MemoryStore))
+    }
+
+    pub fn with_shared(
+        shared: Arc<Shared>,
+        config: Config,
+        store: impl Fn(u16) -> Box<dyn Store>,
+    ) -> Broker {
+        let shards = shared.shards();
         let config = Arc::new(config);
         let now = Millis(1_000_000);
         let shard = |at| {
@@ -137,7 +153,7 @@ impl Broker {
     }
 
     fn handle_open(&mut self, shard: u16) -> ConnId {
-        let peer = Peer { transport: "memory", address: None };
+        let peer = Peer::MEMORY;
         self.shards[usize::from(shard)].handle_open(self.now, peer)
     }
 
@@ -374,8 +390,17 @@ fn got(packet: &Packet<'_>, packet_len: usize, aliases: &mut HashMap<u16, String
         Packet::UnsubAck(p) => Got::UnsubAck(p.packet_id.get(), p.codes.bytes().to_vec()),
         Packet::PingResp => Got::PingResp,
         Packet::Disconnect(p) => Got::Disconnect(p.reason),
+        Packet::Auth(p) => Got::Auth(p.reason, auth_data(&p.properties)),
         _ => Got::Other,
     }
+}
+
+fn auth_data(properties: &Properties<'_>) -> Vec<u8> {
+    let data = properties.iter().find_map(|property| match property {
+        Property::AuthenticationData(data) => Some(data.to_vec()),
+        _ => None,
+    });
+    data.unwrap_or_default()
 }
 
 fn delivered(p: &Publish<'_>, packet_len: usize, aliases: &mut HashMap<u16, String>) -> Delivered {

@@ -28,6 +28,8 @@ pub(crate) enum Speaks {
 
 /// A listener of this shard.
 pub(super) struct Accepting {
+    /// Its index in the configuration.
+    listener: u16,
     acceptor: Acceptor,
     speaks: Speaks,
     /// When there may be connections to accept.
@@ -38,6 +40,7 @@ pub(super) struct Accepting {
 
 impl Accepting {
     pub(super) fn new(
+        listener: u16,
         mut acceptor: Acceptor,
         speaks: Speaks,
         registry: &Registry,
@@ -47,7 +50,7 @@ impl Accepting {
             Acceptor::Tcp(listener) => registry.register(listener, token, Interest::READABLE)?,
             Acceptor::Unix(listener) => registry.register(listener, token, Interest::READABLE)?,
         }
-        Ok(Accepting { acceptor, speaks, due: None, failed: false })
+        Ok(Accepting { listener, acceptor, speaks, due: None, failed: false })
     }
 
     /// When it is to be asked for connections.
@@ -72,7 +75,8 @@ impl Accepting {
         match accepted {
             Ok((socket, address)) => {
                 self.failed = false;
-                Some((socket, Peer { transport: self.transport(), address }))
+                let listener = self.listener;
+                Some((socket, Peer { transport: self.transport(), address, listener }))
             }
             Err(error) => {
                 self.due = self.after_error(&error, now);
@@ -170,6 +174,7 @@ impl EventLoop {
                 (Socket::Unix(_), None) => "unix",
             },
             address,
+            listener: self.core.listener(id),
         };
         let Connection { socket, layer, .. } = connection;
         if let Some(leaving) = self.leaving.get_mut(to) {

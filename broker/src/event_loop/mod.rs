@@ -115,12 +115,12 @@ impl EventLoop {
         core: Shard,
         peers: Arc<Peers>,
         config: &Config,
-        acceptors: Vec<(Acceptor, accept::Speaks)>,
+        acceptors: Vec<(u16, Acceptor, accept::Speaks)>,
     ) -> io::Result<EventLoop> {
         let mut listening = Vec::new();
-        for (at, (acceptor, speaks)) in acceptors.into_iter().enumerate() {
-            let token = Token(FIRST_ACCEPTOR - at);
-            listening.push(accept::Accepting::new(acceptor, speaks, poll.registry(), token)?);
+        for (at, (listener, acceptor, speaks)) in acceptors.into_iter().enumerate() {
+            let (registry, token) = (poll.registry(), Token(FIRST_ACCEPTOR - at));
+            listening.push(accept::Accepting::new(listener, acceptor, speaks, registry, token)?);
         }
         Ok(EventLoop {
             id,

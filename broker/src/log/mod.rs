@@ -75,6 +75,9 @@ fn filter_of(level: LogLevel) -> EnvFilter {
     EnvFilter::default().add_directive(level.into())
 }
 
+/// What tells lines on who was refused what from others: `RUST_LOG=audit=info`.
+pub(crate) const AUDIT: &str = "audit";
+
 /// Refusals and faults of peers that are logged in a second; the others are counted.
 const WARNINGS_PER_SECOND: u32 = 10;
 
@@ -92,6 +95,7 @@ impl EventLog {
             Event::Connected {
                 conn,
                 client_id,
+                user,
                 version,
                 clean_start,
                 session_present,
@@ -102,6 +106,7 @@ impl EventLog {
                 if tracing::enabled!(tracing::Level::INFO) {
                     tracing::info!(
                         client = &**client_id,
+                        user = &**user,
                         peer = %Peer::of(*conn, connections),
                         version = version_name(*version),
                         clean_start,
@@ -111,8 +116,9 @@ impl EventLog {
                     );
                 }
             }
-            Event::Disconnected { client_id, why, .. } => {
-                tracing::info!(client = &**client_id, why = %why, "disconnected");
+            Event::Disconnected { client_id, user, why, .. } => {
+                let (client, user) = (&**client_id, &**user);
+                tracing::info!(client, user, why = %why, "disconnected");
             }
             Event::Refused { conn, client_id, reason, what } => {
                 if self.may_warn(now) {
@@ -122,6 +128,24 @@ impl EventLog {
                         reason = %reason,
                         "refused: {what}"
                     );
+                }
+            }
+            Event::Unauthenticated { conn, client_id, user, reason, detail } => {
+                if self.may_warn(now) {
+                    tracing::warn!(
+                        target: AUDIT,
+                        client = &**client_id,
+                        user = user.as_deref().unwrap_or_default(),
+                        peer = %Peer::of(*conn, connections),
+                        reason = %reason,
+                        "refused: {detail}"
+                    );
+                }
+            }
+            Event::Denied { client_id, user, action, topic } => {
+                if self.may_warn(now) {
+                    let (client, user, topic) = (&**client_id, &**user, &**topic);
+                    tracing::warn!(target: AUDIT, client, user, topic, "may not {action}");
                 }
             }
         }

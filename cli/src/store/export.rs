@@ -27,7 +27,7 @@ pub fn run(dir: &Path, file: Option<&Path>) -> Result<(), Failure> {
         }
     };
     let out = BufWriter::with_capacity(1 << 16, out);
-    let mut export = Export { log: &log, out, numbers: HashMap::new() };
+    let mut export = Export { log: &log, out, numbers: HashMap::new(), names: HashMap::new() };
     let exported = export.all(&recovered).and_then(|()| {
         // Perhaps the store is removed next.
         file.map_or(Ok(()), |path| Ok(File::open(path)?.sync_all()?))
@@ -61,10 +61,13 @@ struct Export<'a, W: Write> {
     out: W,
     /// Messages that were written, by their positions.
     numbers: HashMap<u64, u64>,
+    /// How other lines name the sessions whose client identifier another one has too.
+    names: HashMap<u64, String>,
 }
 
 impl<W: Write> Export<'_, W> {
     fn all(&mut self, recovered: &Recovered) -> Result<(), Error> {
+        self.names = names(&recovered.sessions);
         let mut header = Object::new();
         header.number("whimbrel_store", VERSION);
         header.text("version", env!("CARGO_PKG_VERSION"));
@@ -137,6 +140,12 @@ impl<W: Write> Export<'_, W> {
         let first = self.queue(session, &mut queue)?;
         let mut line = Object::new();
         line.text("session", &session.client_id);
+        if let Some(name) = self.names.get(&session.key.0) {
+            line.text("name", name);
+        }
+        if let Some(principal) = &session.principal {
+            line.text("principal", &String::from_utf8_lossy(principal));
+        }
         match session.expiry_s {
             u32::MAX => line.text("expiry_s", "never"),
             expiry_s => line.number("expiry_s", expiry_s),
@@ -174,7 +183,7 @@ impl<W: Write> Export<'_, W> {
                 return Ok(());
             }
             let mut line = Object::new();
-            line.text("queue_of", &session.client_id);
+            line.text("queue_of", self.name(session));
             line.list("queue", more.into_iter());
             self.line(line)?;
         }
@@ -226,11 +235,11 @@ impl<W: Write> Export<'_, W> {
         unrouted: &Unrouted,
         sessions: &[SessionRecovered],
     ) -> Result<(), Error> {
+        let number = self.message(unrouted.stored)?;
         let client_id = |key| {
             let index = sessions.binary_search_by_key(&key, |session| session.key).ok()?;
-            sessions.get(index).map(|session| &*session.client_id)
+            sessions.get(index).map(|session| self.name(session))
         };
-        let number = self.message(unrouted.stored)?;
         let mut line = Object::new();
         line.number("on_its_way", number);
         if let Some(from) = client_id(unrouted.from) {
@@ -243,6 +252,18 @@ impl<W: Write> Export<'_, W> {
         line.list("reached", reached.map(|id| serde_json::Value::from(id).to_string()));
         Ok(self.line(line)?)
     }
+
+    fn name<'s>(&'s self, session: &'s SessionRecovered) -> &'s str {
+        self.names.get(&session.key.0).map_or(&*session.client_id, |name| name)
+    }
+}
+
+/// Sessions of several principals can have one client identifier.
+fn names(sessions: &[SessionRecovered]) -> HashMap<u64, String> {
+    let mut count: HashMap<&str, u32> = HashMap::new();
+    sessions.iter().for_each(|session| *count.entry(&session.client_id).or_default() += 1);
+    let several = sessions.iter().filter(|session| count.get(&*session.client_id) > Some(&1));
+    several.map(|s| (s.key.0, format!("{}#{}", s.client_id, s.key.0))).collect()
 }
 
 fn will_object(will: &WillRecovered) -> String {

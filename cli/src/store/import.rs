@@ -311,13 +311,15 @@ impl Import {
 
     fn session(&mut self, fields: &mut Fields) -> Result<(), Wrong> {
         let client_id = fields.need_text("session")?;
-        if self.sessions.contains_key(&client_id) {
-            return Err(format!("session {client_id:?} was there already"));
+        let name = fields.text("name")?.unwrap_or_else(|| client_id.clone());
+        if self.sessions.contains_key(&name) {
+            return Err(format!("session {name:?} was there already"));
         }
-        let (key, reached) = self.name(client_id.clone()).clone();
+        let (key, reached) = self.name(name.clone()).clone();
         let mut session = SessionRecovered {
             key,
             client_id: client_id.as_str().into(),
+            principal: fields.text("principal")?.map(|text| text.into_bytes().into()),
             expiry_s: expiry(fields)?,
             detached: fields.number("detached_ms")?.map(WallMs),
             keeps_messages: fields.flag_or("keeps_messages", true)?,
@@ -338,7 +340,7 @@ impl Import {
             session.in_flight.push_back(InFlightRecovered { packet_id, entry });
         }
         session.queue = self.queue(fields)?;
-        self.sessions.insert(client_id, key);
+        self.sessions.insert(name, key);
         let journal = &mut self.journal;
         restate(&session, &mut |record| journal.record(record));
         self.note_reached(&session, &reached);
@@ -361,9 +363,9 @@ impl Import {
     }
 
     fn more_queue(&mut self, fields: &mut Fields) -> Result<(), Wrong> {
-        let client_id = fields.need_text("queue_of")?;
-        let Some(key) = self.sessions.get(&client_id).copied() else {
-            return Err(format!("the line of session {client_id:?} has not come before"));
+        let name = fields.need_text("queue_of")?;
+        let Some(key) = self.sessions.get(&name).copied() else {
+            return Err(format!("the line of session {name:?} has not come before"));
         };
         let entries = self.queue(fields)?;
         if !entries.is_empty() {

@@ -9,7 +9,7 @@ use whimbrel_broker_core::{Action, Config, ConnId, Millis, Peer, Shard, ShardId,
 use whimbrel_conformance::port::{Broker, Connection, Received};
 use whimbrel_store::MemoryStore;
 
-const PEER: Peer = Peer { transport: "memory", address: None };
+const PEER: Peer = Peer::MEMORY;
 
 /// A broker of its own, without sockets.
 pub struct InMemory(Rc<RefCell<World>>);

@@ -98,7 +98,7 @@ impl Broker {
     }
 
     fn open(&mut self, shard: u16) -> (u16, ConnId) {
-        let peer = Peer { transport: "memory", address: None };
+        let peer = Peer::MEMORY;
         (shard, self.shards[usize::from(shard)].handle_open(self.now, peer))
     }
 

@@ -299,6 +299,7 @@ fn session(key: SessionKey) -> SessionRecovered {
     SessionRecovered {
         key,
         client_id: format!("client {}", key.0).into(),
+        principal: (key.0 % 2 == 0).then(|| (*b"{}").into()),
         expiry_s: 3600,
         detached: Some(WallMs(1_700_000_000_000)),
         keeps_messages: true,

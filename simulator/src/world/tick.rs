@@ -52,7 +52,7 @@ impl World {
             let Some(link) = self.links.get_mut(&id) else { continue };
             let Some(core) = broker.shards.get_mut(usize::from(shard)) else { continue };
             let bytes = link.moved.take().unwrap_or_default();
-            let conn = core.handle_open(now, Peer { transport: "memory", address: None });
+            let conn = core.handle_open(now, Peer::MEMORY);
             link.conn = Some(conn);
             self.by_conn.insert((shard, conn.0), id);
             if !bytes.is_empty() {

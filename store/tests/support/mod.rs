@@ -249,6 +249,7 @@ impl World {
         let rest = SessionRecovered {
             key,
             client_id: format!("client {}", key.0).into(),
+            principal: None,
             expiry_s: 60,
             detached: None,
             keeps_messages: true,
