@@ -236,7 +236,7 @@ impl World {
                 self.opened(c, id, *session_present);
             }
             Event::Disconnected { client_id, why, .. } => self.disconnected(client_id, *why),
-            Event::Refused { .. } => {}
+            Event::Refused { .. } | Event::Unauthenticated { .. } | Event::Denied { .. } => {}
         }
     }
 
