@@ -562,7 +562,7 @@ impl Model {
                 let open = self.broker.links[connection.link].open;
                 assert!(!open && reason == ReasonCode::SessionTakenOver, "{reason:?}");
             }
-            Got::PingResp | Got::Other => panic!("{got:?} was not asked for"),
+            Got::PingResp | Got::Auth(..) | Got::Other => panic!("{got:?} was not asked for"),
         }
     }
 
