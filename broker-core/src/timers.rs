@@ -121,7 +121,7 @@ mod tests {
         assert!(timers.len <= 2 * 2 + SLOTS + 1, "{}", timers.len);
         let mut fired = Vec::new();
         timers.fire(Millis(499_000), &mut fired);
-        assert_eq!(fired, []);
+        assert!(fired.is_empty());
         timers.fire(Millis(1_000_000), &mut fired);
         assert_eq!(fired, [1, 0]);
         timers.fire(Millis(1_000_000_000), &mut fired);
