@@ -160,10 +160,21 @@ fn a_torn_tail_is_cut() {
 fn a_store_of_a_later_version_is_refused() {
     let (world, _) = quiet(1, true);
     let later = copy(&world.disk);
-    later.set_content("STORE", b"whimbrel store\nformat 2\nid whatever it may be\n".to_vec());
+    later.set_content("STORE", b"whimbrel store\nformat 3\nid whatever it may be\n".to_vec());
     let error = open_copy(&later).map(|_| ()).expect_err("it is refused");
-    assert!(matches!(error, OpenError::LaterFormat { format: 2, .. }));
+    assert!(matches!(error, OpenError::LaterFormat { format: 3, .. }));
     assert!(error.to_string().contains("later version"), "{error}");
+}
+
+#[test]
+fn a_store_of_the_first_version_is_read() {
+    let (world, _) = quiet(1, true);
+    let first = copy(&world.disk);
+    let text = String::from_utf8(first.content("STORE")).expect("text");
+    first.set_content("STORE", text.replace("format 2", "format 1").into_bytes());
+    let (_, now) = open_copy(&world.disk).expect("it opens");
+    let (_, then) = open_copy(&first).expect("it opens");
+    assert_eq!(now.sessions, then.sessions);
 }
 
 #[test]
