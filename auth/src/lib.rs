@@ -6,13 +6,19 @@
 //!
 //! There is no clock, socket or thread here: time and what was fetched are parameters.
 
+extern crate alloc;
+
 mod attempt;
+mod methods;
+pub mod password;
 mod principal;
 mod rules;
+pub mod scram;
 
 pub use attempt::{
     Anonymous, Attempt, Authenticator, Certificate, Exchange, Outcome, Proof, Refusal, Refused,
     Secret, Ticket,
 };
+pub use methods::{MethodOutcome, PasswordMethod, Random, ScramMethod};
 pub use principal::{Method, Permission, Principal};
 pub use rules::{Access, Action, Decision, Rights, RuleError, Rules};
