@@ -24,8 +24,8 @@ pub fn covers_by(
     if hides(filter, other) {
         return false;
     }
-    let mut levels = filter.split('/');
-    let mut wanted = other.split('/').enumerate();
+    let mut levels = Levels(Some(filter));
+    let mut wanted = Levels(Some(other)).enumerate();
     while let Some(level) = levels.next() {
         let fits = match (level, wanted.next()) {
             ("#", _) => return true,
@@ -55,8 +55,8 @@ pub fn overlaps_by(
     if hides(filter, other) || hides(other, filter) {
         return false;
     }
-    let mut levels = filter.split('/');
-    let mut wanted = other.split('/').enumerate();
+    let mut levels = Levels(Some(filter));
+    let mut wanted = Levels(Some(other)).enumerate();
     loop {
         let fits = match (levels.next(), wanted.next()) {
             // The empty level above `/#` alone is no topic.
@@ -70,6 +70,21 @@ pub fn overlaps_by(
         if !fits {
             return false;
         }
+    }
+}
+
+/// Like `split('/')`, and a good deal quicker on levels of a few bytes.
+struct Levels<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.0?;
+        let end = rest.bytes().position(|byte| byte == b'/');
+        self.0 = end.and_then(|end| rest.get(end + 1..));
+        end.map_or(Some(rest), |end| rest.get(..end))
     }
 }
 
