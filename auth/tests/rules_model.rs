@@ -9,7 +9,7 @@ use whimbrel_auth::{Access, Action, Decision, Method, Permission, Principal, Rig
 use whimbrel_topics::matches;
 
 /// What levels of topics are: texts in rules, values of clients, and one that occurs nowhere.
-const LEVELS: [&str; 8] = ["", "a", "u", "c", "x-c", "s", "$s", "z"];
+const LEVELS: [&str; 9] = ["", "a", "u", "c", "x-c", "x-$s", "s", "$s", "z"];
 
 /// One level more than filters and rules have.
 const DEPTH: usize = 4;
@@ -258,7 +258,7 @@ fn read(rules: &[Rule]) -> Arc<Rules> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn decisions_are_those_of_the_list(

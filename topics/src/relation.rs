@@ -24,8 +24,8 @@ pub fn covers_by(
     if hides(filter, other) {
         return false;
     }
-    let mut levels = filter.split('/');
-    let mut wanted = other.split('/').enumerate();
+    let mut levels = Levels(Some(filter));
+    let mut wanted = Levels(Some(other)).enumerate();
     while let Some(level) = levels.next() {
         let fits = match (level, wanted.next()) {
             ("#", _) => return true,
@@ -55,10 +55,13 @@ pub fn overlaps_by(
     if hides(filter, other) || hides(other, filter) {
         return false;
     }
-    let mut levels = filter.split('/');
-    let mut wanted = other.split('/').enumerate();
+    let mut levels = Levels(Some(filter));
+    let mut wanted = Levels(Some(other)).enumerate();
     loop {
         let fits = match (levels.next(), wanted.next()) {
+            // The empty level above `/#` alone is no topic.
+            (Some("#"), None) => return filter != "/#",
+            (None, Some((_, "#"))) => return other != "/#",
             (Some("#"), _) | (_, Some((_, "#"))) | (None, None) => return true,
             (Some(_), None) | (None, Some(_)) => false,
             (Some("+"), _) | (_, Some((_, "+"))) => true,
@@ -67,6 +70,21 @@ pub fn overlaps_by(
         if !fits {
             return false;
         }
+    }
+}
+
+/// Like `split('/')`, and a good deal quicker on levels of a few bytes.
+struct Levels<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.0?;
+        let end = rest.bytes().position(|byte| byte == b'/');
+        self.0 = end.and_then(|end| rest.get(end + 1..));
+        end.map_or(Some(rest), |end| rest.get(..end))
     }
 }
 
@@ -82,9 +100,9 @@ mod tests {
     use super::*;
     use crate::{matches, validate_topic_filter};
 
-    const DEPTH: usize = 5;
+    const DEPTH: usize = 4;
 
-    /// Every topic of up to five levels of which each is one of `LEVELS`: one level more than the
+    /// Every topic of up to four levels of which each is one of `LEVELS`: one level more than the
     /// filters have, and one text that none of them names.
     fn topics() -> Vec<String> {
         const LEVELS: [&str; 5] = ["", "a", "b", "z", "$s"];
@@ -113,7 +131,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
         #[test]
         fn relations_are_those_of_the_topics(a in filter(), b in filter()) {
@@ -145,6 +163,8 @@ mod tests {
             ("/+/#", "/#", true, true),
             ("+/+/#", "/#", true, true),
             ("a/+/#", "a/#", false, true),
+            ("+", "/#", false, false),
+            ("a/+", "a//#", false, true),
         ] {
             assert_eq!(covers(filter, other), covered, "{filter} covers {other}");
             assert_eq!(overlaps(filter, other), common, "{filter} overlaps {other}");

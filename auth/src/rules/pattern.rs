@@ -27,7 +27,7 @@ struct Hole {
 
 /// The bytes that every topic of a pattern begins with: their number and the last eight of them.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+pub struct Head {
     length: usize,
     tail: u64,
 }
@@ -105,9 +105,9 @@ impl Pattern {
         &self.text
     }
 
-    /// False only if it neither matches nor covers `topic`; quick.
-    pub fn may_match(&self, topic: &Wanted<'_>) -> bool {
-        self.head.begins(topic)
+    /// How all begins that it covers.
+    pub fn head(&self) -> Head {
+        self.head
     }
 
     /// Whether, for this client, it covers a topic name or filter. In a denial, a placeholder
@@ -213,7 +213,9 @@ impl Head {
         Head { length: bytes.len(), tail }
     }
 
-    fn begins(&self, topic: &Wanted<'_>) -> bool {
+    /// False only if what has this head does not cover `topic`; quick.
+    #[inline]
+    pub fn begins(&self, topic: &Wanted<'_>) -> bool {
         match self.length.checked_sub(8) {
             Some(at) => {
                 let bytes = topic.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
@@ -319,7 +321,7 @@ mod tests {
         let client = Client { principal: &principal, client_id: "c1", address: None };
         let pattern = Pattern::parse(pattern).expect("a pattern");
         let covered = pattern.covers(other, &client, false);
-        assert!(!covered || pattern.may_match(&Wanted::new(other)), "{pattern:?} {other}");
+        assert!(!covered || pattern.head().begins(&Wanted::new(other)), "{pattern:?} {other}");
         covered
     }
 
@@ -380,9 +382,9 @@ mod tests {
                 assert!(covers(&pattern, &other), "{pattern} {other}");
                 let parsed = Pattern::parse(&pattern).expect("a pattern");
                 let wrong = name.replace(&name[length - 1..], "X");
-                assert!(!parsed.may_match(&Wanted::new(&wrong)), "{pattern} {wrong}");
+                assert!(!parsed.head().begins(&Wanted::new(&wrong)), "{pattern} {wrong}");
                 let short = &name[..length - 1];
-                assert!(!parsed.may_match(&Wanted::new(short)), "{pattern} {short}");
+                assert!(!parsed.head().begins(&Wanted::new(short)), "{pattern} {short}");
             }
         }
     }

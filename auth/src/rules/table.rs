@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::{Client, Field};
-use super::pattern::{Pattern, Wanted};
+use super::pattern::{Head, Pattern, Wanted};
 use super::subject::Subject;
 use super::{Access, Action};
 
@@ -25,6 +25,8 @@ pub struct Rules {
     rules: Vec<Rule>,
     /// The topics of all rules, in the order in which they decide.
     clauses: Vec<Clause>,
+    /// How the topics of each clause begin: most need no closer look.
+    heads: Vec<Head>,
     /// Clauses that are for everybody.
     everybody: Vec<u32>,
     /// Each other subject once, with its clauses.
@@ -103,6 +105,7 @@ impl Rules {
             let first = all.clauses.len() as u32;
             let (number, effect) = (all.rules.len() as u32, rule.effect);
             let clause = |pattern| Clause { pattern, effect, rule: number };
+            all.heads.extend(patterns.iter().map(Pattern::head));
             all.clauses.extend(patterns.into_iter().map(clause));
             let clauses = first..all.clauses.len() as u32;
             if rule.subject.is_everybody() {
@@ -184,8 +187,12 @@ impl Rules {
         client: &Client<'_>,
     ) -> Option<u32> {
         let question = Question::new(access, client);
-        let decides =
-            |at: &u32| self.clause(*at).is_some_and(|clause| clause.decides(&question).is_some());
+        let may = |at: usize| {
+            question.wild || self.heads.get(at).is_some_and(|head| head.begins(&question.wanted))
+        };
+        let decides = |at: &u32| {
+            may(*at as usize) && self.clause(*at).is_some_and(|clause| clause.decides(&question))
+        };
         let of_own = own.iter().copied().find(decides);
         let end = of_own.unwrap_or(u32::MAX);
         self.everybody.iter().copied().take_while(|at| *at < end).find(decides).or(of_own)
@@ -222,8 +229,8 @@ impl<'a> Question<'a> {
 }
 
 impl Clause {
-    /// Whether it allows or denies; none if it says nothing of this.
-    pub fn decides(&self, question: &Question<'_>) -> Option<bool> {
+    /// Whether it allows or denies this.
+    pub fn decides(&self, question: &Question<'_>) -> bool {
         let Question { access, client, wanted, wild } = question;
         let Effect { allow, publish, subscribe, qos, retain } = self.effect;
         let concerns = match access.action {
@@ -233,15 +240,12 @@ impl Clause {
             Action::Receive => subscribe,
         };
         if !concerns {
-            return None;
+            return false;
         }
         // A denial refuses whatever could bring what it denies.
-        let matches = match *wild && !allow {
-            true => self.pattern.overlaps(access.topic, client, true),
-            false => {
-                self.pattern.may_match(wanted) && self.pattern.covers(access.topic, client, !allow)
-            }
-        };
-        matches.then_some(allow)
+        if *wild && !allow {
+            return self.pattern.overlaps(access.topic, client, true);
+        }
+        self.pattern.head().begins(wanted) && self.pattern.covers(access.topic, client, !allow)
     }
 }
