@@ -11,6 +11,7 @@ use whimbrel_broker_core::{Count, Shard, ShardId, Shared};
 use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
+use crate::access::{Access, Files, Gate, Watch};
 use crate::config::{Config, ConfigError, Endpoint};
 use crate::crew::{Crew, Pace};
 use crate::durable::DataDir;
@@ -24,12 +25,17 @@ pub struct Broker {
     endpoints: Vec<Endpoint>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     data_dir: Option<DataDir>,
+    gate: Arc<Gate>,
+    watch: Watch,
     handle: Handle,
 }
 
 /// Steers a running broker, from any thread.
 #[derive(Clone)]
-pub struct Handle(Arc<Peers>);
+pub struct Handle {
+    peers: Arc<Peers>,
+    access: Arc<Access>,
+}
 
 /// Why a broker did not start.
 #[derive(Debug)]
@@ -85,9 +91,14 @@ impl Broker {
         let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKER));
         let wakers = wakers.collect::<io::Result<Vec<Waker>>>()?;
+        let files = Files::read(config).map_err(StartError::Config)?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        let gate = Arc::new(Gate::new(config, &files, secret));
+        let seed = process::unpredictable();
         let peers = Arc::new(Peers {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),
-            shared: Shared::new(shards, process::unpredictable()),
+            shared: Shared::with_access(shards, seed, gate.clone(), files.rules),
             epoch: Instant::now(),
             epoch_ms: process::wall_ms(),
         });
@@ -106,7 +117,12 @@ impl Broker {
             let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
             threads.push(thread.spawn(move || crew.work(id))?);
         }
-        Ok((Broker { endpoints, threads, data_dir, handle: Handle(peers) }, crew))
+        gate.start(&peers.mailboxes)?;
+        let access = Arc::new(Access::new(gate.clone(), peers.clone(), config));
+        let (paths, reread) = (access.clone(), access.clone());
+        let watch = Watch::start(move || paths.paths(), move || reread.files_changed())?;
+        let handle = Handle { peers, access };
+        Ok((Broker { endpoints, threads, data_dir, gate, watch, handle }, crew))
     }
 
     /// The shards' cores, with all that the data directory has kept.
@@ -157,6 +173,8 @@ impl Broker {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
         }
+        self.watch.stop();
+        self.gate.stop();
         if let Some(data_dir) = self.data_dir {
             data_dir.stop();
         }
@@ -173,19 +191,25 @@ impl Broker {
 impl Handle {
     /// Stops accepting, tells all clients, and ends the shards within seconds.
     pub fn shut_down(&self) {
-        self.0.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::ShutDown));
+        self.peers.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::ShutDown));
     }
 
-    /// Puts the limits of `config` in force; listeners and shards stay as they are.
-    pub fn reconfigure(&self, config: &Config) {
+    /// Puts in force what of `config` can change in a running broker: limits, who may connect and
+    /// what those may do. Listeners and shards stay as they are.
+    ///
+    /// # Errors
+    /// If a file that it names cannot be used; then nothing has changed.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), ConfigError> {
+        self.access.reconfigure(config)?;
         let config = Arc::new(config.clone());
         let send = |mailbox: &Mailbox| mailbox.control(Control::Reconfigure(config.clone()));
-        self.0.mailboxes.iter().for_each(send);
+        self.peers.mailboxes.iter().for_each(send);
+        Ok(())
     }
 
     /// A counter, summed over all shards.
     pub fn count(&self, count: Count) -> u64 {
-        self.0.shared.stats.get(count)
+        self.peers.shared.stats.get(count)
     }
 }
 
@@ -253,10 +277,8 @@ mod tests {
     /// traffic and of sleep, and the broker shuts down in either state.
     #[test]
     fn nothing_is_lost_while_shards_change_hands() {
-        let listener = crate::config::Listener {
-            endpoint: Endpoint::Tcp(([127, 0, 0, 1], 0).into()),
-            origin: "test".into(),
-        };
+        let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+        let listener = crate::config::Listener::new(endpoint, "test");
         let config = Config { shards: 3, listeners: vec![listener], ..Config::default() };
         let restless = Pace {
             busy_window: Duration::from_millis(1),

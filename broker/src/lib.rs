@@ -8,6 +8,7 @@
 //!   hand each other; `durable`: the data directory; `connection`, `socket`, `layer`: what a
 //!   client's connection is made of.
 
+mod access;
 mod broker;
 pub mod config;
 mod connection;

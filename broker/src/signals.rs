@@ -84,10 +84,14 @@ impl Steering {
         for fixed in unchangeable(&self.config, &config) {
             tracing::warn!("`{fixed}` changes only when the broker is restarted");
         }
-        self.log.set_level(config.log_level);
-        self.handle.reconfigure(&config);
         // What stays as it was is still the old one, for the next comparison.
-        self.config = config.with_fixed_of(&self.config);
+        let config = config.with_fixed_of(&self.config);
+        if let Err(error) = self.handle.reconfigure(&config) {
+            tracing::error!("configuration not reloaded: {error}");
+            return;
+        }
+        self.log.set_level(config.log_level);
+        self.config = config;
         tracing::info!("configuration reloaded");
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Endpoint;
+use super::{Endpoint, Listener, Login};
 
 const TYPES: &str = "\"tcp\", \"websocket\" or \"unix\"";
 
@@ -14,7 +14,38 @@ const TYPES: &str = "\"tcp\", \"websocket\" or \"unix\"";
 pub(super) type At = (usize, String);
 
 /// Reads one `[[listener]]`.
-pub(super) fn read(table: &Spanned<DeValue<'_>>) -> Result<Endpoint, At> {
+pub(super) fn read(table: &Spanned<DeValue<'_>>, origin: &str) -> Result<Listener, At> {
+    let mut listener = Listener::new(endpoint(table)?, origin);
+    if let DeValue::Table(keys) = table.get_ref() {
+        listener.authentication = authentication(keys)?;
+    }
+    Ok(listener)
+}
+
+/// The methods in `authentication`.
+fn authentication(keys: &DeTable<'_>) -> Result<Option<Vec<Login>>, At> {
+    let named = |key: &&str| *key == "authentication";
+    let Some((_, value)) = keys.iter().find(|(key, _)| named(&key.get_ref().as_ref())) else {
+        return Ok(None);
+    };
+    let all: Vec<_> = Login::ALL.iter().map(|login| format!("\"{}\"", login.name())).collect();
+    let wrong = |at| {
+        let what = format!("key `listener.authentication` must be a list of {}", all.join(", "));
+        (at, what)
+    };
+    let DeValue::Array(list) = value.get_ref() else { return Err(wrong(value.span().start)) };
+    let login = |value: &Spanned<DeValue<'_>>| {
+        let name = match value.get_ref() {
+            DeValue::String(name) => name.as_ref(),
+            _ => "",
+        };
+        let login = Login::ALL.into_iter().find(|login| login.name() == name);
+        login.ok_or_else(|| wrong(value.span().start))
+    };
+    list.iter().map(login).collect::<Result<Vec<_>, At>>().map(Some)
+}
+
+fn endpoint(table: &Spanned<DeValue<'_>>) -> Result<Endpoint, At> {
     let at = table.span().start;
     let DeValue::Table(keys) = table.get_ref() else {
         return Err((at, "key `listener` must be a list of tables: write [[listener]]".into()));
@@ -22,9 +53,9 @@ pub(super) fn read(table: &Spanned<DeValue<'_>>) -> Result<Endpoint, At> {
     let missing = |what: &str| (at, format!("this [[listener]] has no `{what}`"));
     let kind = text(keys, "type")?.ok_or_else(|| missing(&format!("type`, one of `{TYPES}")))?;
     let allowed: &[&str] = match kind.1 {
-        "tcp" => &["type", "bind"],
-        "websocket" => &["type", "bind", "path"],
-        "unix" => &["type", "path"],
+        "tcp" => &["type", "bind", "authentication"],
+        "websocket" => &["type", "bind", "path", "authentication"],
+        "unix" => &["type", "path", "authentication"],
         other => {
             let what = format!("key `listener.type` must be {TYPES}, not \"{other}\"");
             return Err((kind.0, what));

@@ -58,10 +58,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         })?;
         apply_file(&mut config, &place, &text)?;
     }
-    let warnings = apply_environment(&mut config, &sources.environment)?;
+    let mut warnings = apply_environment(&mut config, &sources.environment)?;
     apply_flags(&mut config, &sources.flags)?;
     apply_shortcuts(&mut config, &sources.shortcuts);
     config.check()?;
+    warnings.extend(crate::access::warnings(&config));
     Ok(Loaded { config, warnings })
 }
 
@@ -130,8 +131,7 @@ impl Reader<'_> {
         };
         let mut all = Vec::new();
         for table in tables.iter() {
-            let endpoint = listener::read(table)?;
-            all.push(Listener { endpoint, origin: place(table.span().start) });
+            all.push(listener::read(table, &place(table.span().start))?);
         }
         self.listeners = Some(all);
         Ok(())
@@ -209,6 +209,6 @@ fn set_port(listener: Option<&mut Listener>, port: u16, origin: &str) -> Option<
 }
 
 fn add(config: &mut Config, endpoint: Endpoint, origin: &str) -> Option<()> {
-    config.listeners.push(Listener { endpoint, origin: origin.into() });
+    config.listeners.push(Listener::new(endpoint, origin));
     Some(())
 }

@@ -28,6 +28,12 @@ pub struct Config {
     /// Whether clients that nobody knows may connect to a listener that is open to the network;
     /// on loopback they always may. None: it was not written down.
     pub allow_anonymous: Option<bool>,
+    /// Users with their passwords; empty: none.
+    pub password_file: String,
+    /// Rules of who may do what; empty: none.
+    pub rules_file: String,
+    /// The same as Mosquitto writes them; empty: none.
+    pub acl_file: String,
     /// Threads that serve clients; 0: one per core.
     pub shards: u16,
     /// Where what is to survive a stop is kept; empty: nowhere.
@@ -54,8 +60,57 @@ pub struct Config {
 pub struct Listener {
     /// What is spoken there, and its address.
     pub endpoint: Endpoint,
+    /// By which methods clients can show who they are, the first to be asked first; none: all for
+    /// which there is something in the configuration.
+    pub authentication: Option<Vec<Login>>,
     /// Where it was configured, for messages: a file and line, a flag, or the defaults.
     pub origin: String,
+}
+
+impl Listener {
+    /// With all else as it is by default.
+    pub fn new(endpoint: Endpoint, origin: &str) -> Listener {
+        Listener { endpoint, authentication: None, origin: origin.into() }
+    }
+
+    /// Whether what clients send cannot be read on its way.
+    pub fn is_encrypted(&self) -> bool {
+        false
+    }
+
+    /// Whether clients are asked for a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        false
+    }
+}
+
+/// A way in which clients show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The client certificate of TLS.
+    Certificate,
+    /// SCRAM, with keys of the password file.
+    Scram,
+    /// User name and password, by the password file.
+    Password,
+    /// Not at all.
+    Anonymous,
+}
+
+impl Login {
+    /// All of them, in the order in which they are asked unless a listener says otherwise.
+    pub const ALL: [Login; 4] =
+        [Login::Certificate, Login::Scram, Login::Password, Login::Anonymous];
+
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Login::Certificate => "certificate",
+            Login::Scram => "scram",
+            Login::Password => "password",
+            Login::Anonymous => "anonymous",
+        }
+    }
 }
 
 /// The address of a listener and what is spoken there.
@@ -155,7 +210,7 @@ impl std::error::Error for ConfigError {}
 
 impl Default for Config {
     fn default() -> Config {
-        let listener = |endpoint| Listener { endpoint, origin: "default listener".into() };
+        let listener = |endpoint| Listener::new(endpoint, "default listener");
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config {
             listeners: vec![
@@ -163,6 +218,9 @@ impl Default for Config {
                 listener(Endpoint::WebSocket(local(8083), "/mqtt".into())),
             ],
             allow_anonymous: None,
+            password_file: String::new(),
+            rules_file: String::new(),
+            acl_file: String::new(),
             shards: 0,
             data_dir: String::new(),
             durability: Durability::Fsync,
@@ -188,8 +246,12 @@ fn core_defaults() -> whimbrel_broker_core::Config {
 impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
-        self.listeners.clone_from(&other.listeners);
-        self.allow_anonymous = other.allow_anonymous;
+        let endpoints = |config: &Config| {
+            config.listeners.iter().map(|listener| listener.endpoint.clone()).collect::<Vec<_>>()
+        };
+        if endpoints(&self) != endpoints(other) {
+            self.listeners.clone_from(&other.listeners);
+        }
         self.shards = other.shards;
         self.data_dir.clone_from(&other.data_dir);
         self.durability = other.durability;
@@ -205,23 +267,6 @@ impl Config {
         if self.listeners.is_empty() {
             return error("configuration", "there is no listener; add a [[listener]]");
         }
-        if self.allow_anonymous == Some(false) {
-            return error(
-                "key `allow_anonymous`",
-                "nobody could connect, since no way of authentication is supported yet; remove it",
-            );
-        }
-        for Listener { endpoint, origin } in &self.listeners {
-            if !endpoint.is_local() && self.allow_anonymous != Some(true) {
-                return error(
-                    origin,
-                    &format!(
-                        "listener {endpoint} is open to the network without authentication; bind \
-                         it to a loopback address or write `allow_anonymous = true`"
-                    ),
-                );
-            }
-        }
-        Ok(())
+        crate::access::check(self)
     }
 }

@@ -25,20 +25,27 @@ pub fn print(config: &Config) -> String {
     comment(
         &mut out,
         "Where clients connect: type \"tcp\" has `bind`, type \"websocket\" has `bind` and `path`, \
-         type \"unix\" has `path`. With a listener here there are no default ones.",
+         type \"unix\" has `path`. `authentication` lists by which methods its clients can show who \
+         they are, the first to be asked first; unless given, all that are configured. With a \
+         listener here there are no default ones.",
     );
     for listener in &config.listeners {
         let text = |text: &str| toml::Value::from(text).to_string();
         let _ = writeln!(out, "[[listener]]\ntype = \"{}\"", listener.endpoint.transport());
         let _ = match &listener.endpoint {
-            Endpoint::Tcp(address) => writeln!(out, "bind = \"{address}\"\n"),
+            Endpoint::Tcp(address) => writeln!(out, "bind = \"{address}\""),
             Endpoint::WebSocket(address, path) => {
-                writeln!(out, "bind = \"{address}\"\npath = {}\n", text(path))
+                writeln!(out, "bind = \"{address}\"\npath = {}", text(path))
             }
             Endpoint::Unix(path) => {
-                writeln!(out, "path = {}\n", text(&path.display().to_string()))
+                writeln!(out, "path = {}", text(&path.display().to_string()))
             }
         };
+        if let Some(chain) = &listener.authentication {
+            let names: Vec<_> = chain.iter().map(|login| text(login.name())).collect();
+            let _ = writeln!(out, "authentication = [{}]", names.join(", "));
+        }
+        out.push('\n');
     }
     out.truncate(out.trim_end().len());
     out.push('\n');

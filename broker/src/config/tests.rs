@@ -78,7 +78,7 @@ fn errors_of_listeners() {
     );
     assert_eq!(
         error("[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\ntls = true\n"),
-        "b.toml:4: unknown key `listener.tls`; a listener of type tcp has type, bind"
+        "b.toml:4: unknown key `listener.tls`; a listener of type tcp has type, bind, authentication"
     );
     assert_eq!(
         error("[[listener]]\ntype = \"quic\"\n"),
@@ -90,11 +90,17 @@ fn errors_of_listeners() {
     );
     assert_eq!(
         error("\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n"),
-        "b.toml:2: listener tcp 0.0.0.0:1883 is open to the network without authentication; bind \
-         it to a loopback address or write `allow_anonymous = true`"
+        "b.toml:2: listener tcp 0.0.0.0:1883 is open to the network without authentication; name a \
+         `password_file` or another way of authentication, bind it to a loopback address, or write \
+         `allow_anonymous = true`"
     );
     assert_eq!(error("listener = []\n"), "configuration: there is no listener; add a [[listener]]");
-    assert!(error("allow_anonymous = false\n").starts_with("key `allow_anonymous`: nobody could"));
+    assert!(error("allow_anonymous = false\n").contains("would let nobody in"));
+    assert_eq!(
+        error("[[listener]]\ntype = \"tcp\"\nbind = \"[::1]:1\"\nauthentication = [\"scram\"]\n"),
+        "b.toml:1: listener tcp [::1]:1 is to authenticate by \"scram\", but there is no \
+         `password_file`"
+    );
     let open = "allow_anonymous = true\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n";
     assert!(from_file(open).is_ok());
 }
@@ -167,16 +173,20 @@ fn what_is_printed_reads_back_the_same() {
     }
     odd.core.response_information = "a \"quoted\"\ttext".into();
     odd.listeners.push(Listener {
-        endpoint: Endpoint::Unix("/tmp/with \"quotes\".sock".into()),
-        origin: String::new(),
+        authentication: Some(vec![Login::Anonymous, Login::Password]),
+        ..Listener::new(Endpoint::Unix("/tmp/with \"quotes\".sock".into()), "")
     });
     for config in [Config::default(), odd] {
         let printed = print(&config);
         let again = from_file(&printed).expect("valid");
         assert_eq!(print(&again), printed);
         assert_eq!(again.core, config.core);
-        let endpoints =
-            |c: &Config| c.listeners.iter().map(|l| l.endpoint.clone()).collect::<Vec<_>>();
+        let endpoints = |c: &Config| {
+            c.listeners
+                .iter()
+                .map(|l| (l.endpoint.clone(), l.authentication.clone()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(endpoints(&again), endpoints(&config));
     }
 }

@@ -55,7 +55,7 @@ const FIRST_WATCHED: usize = usize::MAX - 100_000;
 /// What all shards share besides [`Shared`].
 pub(crate) struct Peers {
     /// By shard.
-    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) shared: Arc<Shared>,
     /// When the broker was started.
     pub(crate) epoch: Instant,
@@ -265,8 +265,12 @@ impl EventLoop {
             for moved in inbox.moved.drain(..) {
                 self.arrive(moved);
             }
+            for (ticket, outcome) in inbox.outcomes.drain(..) {
+                self.core.handle_authenticated(self.now, ticket, outcome);
+            }
             for control in inbox.control.drain(..) {
                 match control {
+                    Control::RulesChanged => self.core.rules_changed(self.now),
                     Control::ShutDown => self.shut_down(),
                     Control::Reconfigure(config) => self.reconfigure(&config),
                 }
