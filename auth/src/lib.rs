@@ -15,4 +15,4 @@ pub use attempt::{
     Secret, Ticket,
 };
 pub use principal::{Method, Permission, Principal};
-pub use rules::{Access, Action, Decision, Rights, RuleError, Rules};
+pub use rules::{Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict};
