@@ -21,4 +21,4 @@ pub use attempt::{
 };
 pub use methods::{MethodOutcome, PasswordMethod, Random, ScramMethod};
 pub use principal::{Method, Permission, Principal};
-pub use rules::{Access, Action, Decision, Rights, RuleError, Rules};
+pub use rules::{Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict};

@@ -191,7 +191,7 @@ impl Draft {
                 );
                 return Err((at, what));
             }
-            globs.push(Glob(text.into()));
+            globs.push(Glob::parse(text));
         }
         self.subject.fields.push((field, globs));
         Ok(())

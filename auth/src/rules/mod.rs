@@ -3,7 +3,9 @@
 //! A file is read into [`Rules`], which all connections share. Each connection has its [`Rights`]:
 //! which of the rules are for it.
 
+mod acl;
 mod client;
+mod explain;
 mod file;
 mod pattern;
 mod rights;
@@ -12,6 +14,7 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use explain::{Explanation, Verdict};
 pub use file::RuleError;
 pub use rights::Rights;
 pub use table::Rules;

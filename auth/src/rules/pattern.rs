@@ -100,11 +100,6 @@ impl Pattern {
         Ok(Pattern { text: texts.join("/").into(), holes: holes.into(), head })
     }
 
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// How all begins that it covers.
     pub fn head(&self) -> Head {
         self.head
@@ -138,6 +133,34 @@ impl Pattern {
         self.text.split('/').nth(hole.depth)
     }
 
+    /// The first placeholder whose level of `topic` is none that it stands for, if it is no
+    /// wildcard; as it was written.
+    pub fn differs(&self, topic: &str, client: &Client<'_>) -> Option<(&str, &Field)> {
+        let hole = self.holes.iter().find(|hole| {
+            let level = topic.split('/').nth(hole.depth);
+            level.is_some_and(|level| {
+                !matches!(level, "+" | "#") && !hole.admits(level, client, false)
+            })
+        })?;
+        Some((self.text.split('/').nth(hole.depth)?, &hole.field))
+    }
+
+    /// Whether, for some client, it has a topic in common with a name or filter, or all of them.
+    pub fn resembles(&self, topic: &str, all: bool) -> bool {
+        let same = |depth, level: &str, wanted: &str| match self
+            .holes
+            .iter()
+            .find(|hole| hole.depth == depth)
+        {
+            None => level == wanted,
+            Some(hole) => hole.middle(wanted).is_some(),
+        };
+        match all {
+            true => covers_by(&self.text, topic, same),
+            false => overlaps_by(&self.text, topic, same),
+        }
+    }
+
     fn same(
         &self,
         depth: usize,
@@ -155,13 +178,17 @@ impl Pattern {
 
 impl Hole {
     fn admits(&self, level: &str, client: &Client<'_>, deny: bool) -> bool {
-        let middle = level.strip_prefix(&*self.before).and_then(|l| l.strip_suffix(&*self.after));
-        middle.is_some_and(|middle| {
+        self.middle(level).is_some_and(|middle| {
             client.values(&self.field).any(|value| match deny {
                 true => value == middle || !self.is_usable(value),
                 false => value == middle && self.is_usable(value),
             })
         })
+    }
+
+    /// What stands in a level in place of the placeholder.
+    fn middle<'a>(&self, level: &'a str) -> Option<&'a str> {
+        level.strip_prefix(&*self.before)?.strip_suffix(&*self.after)
     }
 
     fn has_value(&self, client: &Client<'_>, deny: bool) -> bool {
@@ -172,7 +199,8 @@ impl Hole {
     fn is_usable(&self, value: &str) -> bool {
         let starts_topic = self.depth == 0 && self.before.is_empty();
         let leads_out = value.bytes().any(|byte| matches!(byte, b'+' | b'#' | b'/' | 0));
-        !leads_out && !(starts_topic && value.starts_with('$'))
+        let hides = starts_topic && value.starts_with('$');
+        !leads_out && !hides
     }
 }
 

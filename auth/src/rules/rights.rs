@@ -12,8 +12,8 @@ use crate::{Permission, Principal};
 /// What one connection may do: the rules as they look for it.
 #[derive(Debug)]
 pub struct Rights {
-    rules: Arc<Rules>,
-    principal: Arc<Principal>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) principal: Arc<Principal>,
     client_id: Box<str>,
     address: Option<IpAddr>,
     /// Which clauses of the rules are for this client, beside those for everybody.
@@ -65,9 +65,7 @@ impl Rights {
     ///
     /// Who may subscribe to a topic at some QoS may receive what was published there at any.
     pub fn authorize(&self, access: &Access<'_>) -> Decision {
-        let own = self.own.as_deref().unwrap_or_default();
-        let clause = self.rules.first(own, access, &self.client());
-        let allowed = match clause.and_then(|at| self.rules.clause(at)) {
+        let allowed = match self.decisive(access).and_then(|at| self.rules.clause(at)) {
             Some(clause) => clause.effect.allow,
             None => match &self.principal.permissions {
                 Some(permissions) => permissions.iter().any(|one| one.permits(access)),
@@ -84,13 +82,19 @@ impl Rights {
         (0..=qos).rev().find(|qos| self.authorize(&access(*qos)) == Decision::Allowed)
     }
 
-    fn client(&self) -> Client<'_> {
+    /// The clause of the rules that decides, if any does.
+    pub(super) fn decisive(&self, access: &Access<'_>) -> Option<u32> {
+        let own = self.own.as_deref().unwrap_or_default();
+        self.rules.first(own, access, &self.client())
+    }
+
+    pub(super) fn client(&self) -> Client<'_> {
         Client { principal: &self.principal, client_id: &self.client_id, address: self.address }
     }
 }
 
 impl Permission {
-    fn permits(&self, access: &Access<'_>) -> bool {
+    pub(super) fn permits(&self, access: &Access<'_>) -> bool {
         let concerns = match access.action {
             Action::Publish => {
                 self.action == Action::Publish

@@ -198,6 +198,15 @@ impl Rules {
         self.everybody.iter().copied().take_while(|at| *at < end).find(decides).or(of_own)
     }
 
+    /// In the order in which they decide.
+    pub(super) fn clauses(&self) -> &[Clause] {
+        &self.clauses
+    }
+
+    pub(super) fn rule(&self, clause: &Clause) -> Option<&Rule> {
+        self.rules.get(clause.rule as usize)
+    }
+
     pub(super) fn clause(&self, at: u32) -> Option<&Clause> {
         self.clauses.get(at as usize)
     }
