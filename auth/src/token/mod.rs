@@ -16,7 +16,7 @@ mod jwt;
 mod keys;
 mod permissions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use core::fmt;
 
