@@ -14,11 +14,14 @@ pub mod password;
 mod principal;
 mod rules;
 pub mod scram;
+pub mod token;
 
 pub use attempt::{
     Anonymous, Attempt, Authenticator, Certificate, Exchange, Outcome, Proof, Refusal, Refused,
     Secret, Ticket,
 };
-pub use methods::{MethodOutcome, PasswordMethod, Random, ScramMethod};
+pub use methods::{
+    AceMethod, CheckAgain, MethodOutcome, PasswordMethod, Random, ScramMethod, TokenMethod,
+};
 pub use principal::{Method, Permission, Principal};
 pub use rules::{Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict};

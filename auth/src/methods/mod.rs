@@ -2,7 +2,12 @@
 //!
 //! The first method that knows the client decides. What each of them knows:
 //! - [`PasswordMethod`]: a user name that stands in its file, sent with no authentication method;
-//! - [`ScramMethod`]: every attempt with its authentication method, known user or not.
+//! - [`ScramMethod`] and [`AceMethod`]: every attempt with their authentication method;
+//! - [`TokenMethod`]: every attempt with its authentication method or with a token in WebSocket's
+//!   `Authorization`; a password if a configured issuer knows it as a token.
+//!
+//! Where passwords may be opaque tokens, a password of the form of one is sent to the issuers that
+//! can be asked: put the password file before them.
 //!
 //! **The end of the chain.** If no method knows the client, one that checks passwords must refuse
 //! it: [`PasswordMethod::refuse`] takes the time of a check, so that a user who is not in the file
@@ -10,10 +15,15 @@
 //! a method that is asked between the file and the end (a hook) adds its own time for users who are
 //! not in the file, and so tells them apart: put such a method first, or give each a listener.
 
+mod ace;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::sync::Arc;
+
+pub use ace::AceMethod;
+pub use token::{CheckAgain, TokenMethod};
 
 use crate::password::{PasswordFile, keyed};
 use crate::scram::{self, Mechanism};

@@ -1,5 +1,8 @@
 //! Each method as a step of a chain: whom it knows, and how exchanges go.
 
+mod ace;
+mod token;
+
 use super::*;
 use crate::password::{FileEditor, Hash, NewUser};
 use crate::scram::StoredKeys;
