@@ -11,17 +11,18 @@ use whimbrel_broker_core::{Count, Shard, ShardId, Shared};
 use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
-use crate::config::{Config, ConfigError, Endpoint};
+use crate::config::{Config, ConfigError, Endpoint, Listener};
 use crate::crew::{Crew, Pace};
 use crate::durable::DataDir;
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
 use crate::listen::{Acceptor, Bound, bind_all};
 use crate::mailbox::{Control, Mailbox};
 use crate::process;
+use crate::tls::TlsListener;
 
 /// A running broker. Dropping it does not stop it: [`Handle::shut_down`] does.
 pub struct Broker {
-    endpoints: Vec<Endpoint>,
+    listeners: Vec<Listener>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     data_dir: Option<DataDir>,
     handle: Handle,
@@ -79,14 +80,20 @@ impl Broker {
         process::raise_file_limit();
         process::reserve_files();
         let shards = shard_count(config.shards);
+        let tls = config.listeners.iter().map(TlsListener::of).collect::<Result<Vec<_>, _>>();
+        let tls = tls.map_err(StartError::Config)?;
         let bound = bind_all(config, shards).map_err(StartError::Config)?;
-        let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
-        let acceptors = distribute(bound, shards);
+        let mut listeners = config.listeners.clone();
+        for (listener, bound) in listeners.iter_mut().zip(&bound) {
+            listener.endpoint = bound.endpoint.clone();
+        }
+        let acceptors = distribute(bound, &listeners, &tls, shards);
         let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKER));
         let wakers = wakers.collect::<io::Result<Vec<Waker>>>()?;
         let peers = Arc::new(Peers {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),
+            tls,
             shared: Shared::new(shards, process::unpredictable()),
             epoch: Instant::now(),
             epoch_ms: process::wall_ms(),
@@ -106,7 +113,7 @@ impl Broker {
             let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
             threads.push(thread.spawn(move || crew.work(id))?);
         }
-        Ok((Broker { endpoints, threads, data_dir, handle: Handle(peers) }, crew))
+        Ok((Broker { listeners, threads, data_dir, handle: Handle(peers) }, crew))
     }
 
     /// The shards' cores, with all that the data directory has kept.
@@ -138,8 +145,8 @@ impl Broker {
     }
 
     /// Where clients connect, with the ports that the system chose.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// Steers this broker from elsewhere.
@@ -160,8 +167,8 @@ impl Broker {
         if let Some(data_dir) = self.data_dir {
             data_dir.stop();
         }
-        for endpoint in &self.endpoints {
-            if let Endpoint::Unix(path) = endpoint {
+        for listener in &self.listeners {
+            if let Endpoint::Unix(path) = &listener.endpoint {
                 // Somebody may have removed it already.
                 let _ = std::fs::remove_file(path);
             }
@@ -176,11 +183,38 @@ impl Handle {
         self.0.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::ShutDown));
     }
 
-    /// Puts the limits of `config` in force; listeners and shards stay as they are.
+    /// Puts the limits of `config` in force, and TLS of its listeners; what else belongs to
+    /// listeners, and the shards, stay as they are.
     pub fn reconfigure(&self, config: &Config) {
+        let reload = |(current, listener): (&Option<Arc<TlsListener>>, &Listener)| {
+            let (Some(current), Some(tls)) = (current, &listener.tls) else { return false };
+            current.reload(tls.clone())
+        };
+        let reloaded = self.0.tls.iter().zip(&config.listeners).map(reload).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
         let config = Arc::new(config.clone());
         let send = |mailbox: &Mailbox| mailbox.control(Control::Reconfigure(config.clone()));
         self.0.mailboxes.iter().for_each(send);
+    }
+
+    /// Reads files of TLS again that have changed.
+    pub(crate) fn reload_changed_files(&self) {
+        let all = self.0.tls.iter().flatten();
+        let reloaded = all.map(|tls| tls.reload_if_changed()).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
+    }
+
+    /// Whether there are files that may change.
+    pub(crate) fn has_files(&self) -> bool {
+        self.0.tls.iter().any(Option::is_some)
+    }
+
+    /// Has those closed whose certificates are no longer good enough.
+    fn check_certificates(&self, changed: bool) {
+        if changed {
+            let send = |mailbox: &Mailbox| mailbox.control(Control::CheckCertificates);
+            self.0.mailboxes.iter().for_each(send);
+        }
     }
 
     /// A counter, summed over all shards.
@@ -197,15 +231,27 @@ fn shard_count(wanted: u16) -> u16 {
 
 /// What each shard accepts from: its own socket of each address, and the first one alone from what
 /// has but one socket.
-fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(Acceptor, Speaks)>> {
+fn distribute(
+    bound: Vec<Bound>,
+    listeners: &[Listener],
+    tls: &[Option<Arc<TlsListener>>],
+    shards: u16,
+) -> Vec<Vec<(Acceptor, Speaks)>> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-    for Bound { endpoint, acceptors } in bound {
-        let speaks = match endpoint {
+    for ((Bound { endpoint, acceptors }, listener), tls) in
+        bound.into_iter().zip(listeners).zip(tls)
+    {
+        let websocket = match endpoint {
             Endpoint::WebSocket(_, path) => {
-                let config = server::Config { path, ..server::Config::default() };
-                Speaks::WebSocket(Arc::new(config))
+                let origins = listener.origins.clone();
+                Some(server::Config { path, origins, ..server::Config::default() })
             }
-            Endpoint::Tcp(_) | Endpoint::Unix(_) => Speaks::Mqtt,
+            Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+        };
+        let speaks = Speaks {
+            proxy_from: listener.proxy_protocol_from.as_slice().into(),
+            tls: tls.clone(),
+            websocket: websocket.map(Arc::new),
         };
         for (acceptor, shard) in acceptors.into_iter().zip(&mut by_shard) {
             shard.push((acceptor, speaks.clone()));
@@ -253,10 +299,8 @@ mod tests {
     /// traffic and of sleep, and the broker shuts down in either state.
     #[test]
     fn nothing_is_lost_while_shards_change_hands() {
-        let listener = crate::config::Listener {
-            endpoint: Endpoint::Tcp(([127, 0, 0, 1], 0).into()),
-            origin: "test".into(),
-        };
+        let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+        let listener = crate::config::Listener::new(endpoint, "test");
         let config = Config { shards: 3, listeners: vec![listener], ..Config::default() };
         let restless = Pace {
             busy_window: Duration::from_millis(1),
@@ -265,7 +309,9 @@ mod tests {
             idle: f64::INFINITY,
         };
         let (broker, crew) = Broker::start_with(&config, restless).unwrap();
-        let [Endpoint::Tcp(address)] = broker.endpoints() else { panic!("one TCP listener") };
+        let [Listener { endpoint: Endpoint::Tcp(address), .. }] = broker.listeners() else {
+            panic!("one TCP listener")
+        };
         let mut subscribers: Vec<_> = (0..6)
             .map(|at| {
                 let mut stream = client(address.port(), &format!("subscriber-{at}"));

@@ -43,6 +43,8 @@ pub(crate) enum Control {
     ShutDown,
     /// Limits have changed.
     Reconfigure(Arc<Config>),
+    /// What is asked of client certificates has changed.
+    CheckCertificates,
 }
 
 impl Inbox {

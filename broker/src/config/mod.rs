@@ -11,13 +11,18 @@ use std::path::PathBuf;
 mod keys;
 mod listener;
 mod load;
+mod network;
 mod print;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Shortcuts, Sources, load};
+pub use network::Network;
 pub use print::print;
+pub(crate) use tls::LoadedTls;
+pub use tls::{CertificateFiles, Tls};
 pub use whimbrel_store::Durability;
 
 /// Everything that can be configured.
@@ -56,6 +61,65 @@ pub struct Listener {
     pub endpoint: Endpoint,
     /// Where it was configured, for messages: a file and line, a flag, or the defaults.
     pub origin: String,
+    /// None: plain.
+    pub tls: Option<Tls>,
+    /// Connections from there begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The origins of web pages that may open a WebSocket; none: those of the same host.
+    pub origins: Option<Vec<String>>,
+}
+
+impl Listener {
+    /// A plain one.
+    pub fn new(endpoint: Endpoint, origin: impl Into<String>) -> Listener {
+        Listener {
+            endpoint,
+            origin: origin.into(),
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+            origins: None,
+        }
+    }
+
+    /// What is spoken there: `tcp`, `tls`, `websocket`, `wss` or `unix`.
+    pub fn transport(&self) -> &'static str {
+        match (&self.endpoint, &self.tls) {
+            (Endpoint::Tcp(_), Some(_)) => "tls",
+            (Endpoint::WebSocket(..), Some(_)) => "wss",
+            (endpoint, _) => endpoint.transport(),
+        }
+    }
+
+    /// As a client writes it, such as `mqtts://127.0.0.1:8883`.
+    pub fn url(&self) -> String {
+        let url = self.endpoint.url();
+        match (&self.tls, url.split_once("://")) {
+            (Some(_), Some((scheme, rest))) => format!("{scheme}s://{rest}"),
+            _ => url,
+        }
+    }
+
+    /// Its protocol in ALPN.
+    pub(crate) fn alpn(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::WebSocket(..) => "http/1.1",
+            _ => "mqtt",
+        }
+    }
+
+    /// All but what can change in a running broker.
+    pub(crate) fn fixed(&self) -> (Endpoint, bool, Vec<Network>, Option<Vec<String>>) {
+        let Listener { endpoint, tls, proxy_protocol_from, origins, .. } = self;
+        (endpoint.clone(), tls.is_some(), proxy_protocol_from.clone(), origins.clone())
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.endpoint.to_string();
+        let place = shown.split_once(' ').map_or("", |(_, place)| place);
+        write!(f, "{} {place}", self.transport())
+    }
 }
 
 /// The address of a listener and what is spoken there.
@@ -155,7 +219,7 @@ impl std::error::Error for ConfigError {}
 
 impl Default for Config {
     fn default() -> Config {
-        let listener = |endpoint| Listener { endpoint, origin: "default listener".into() };
+        let listener = |endpoint| Listener::new(endpoint, "default listener");
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config {
             listeners: vec![
@@ -188,7 +252,12 @@ fn core_defaults() -> whimbrel_broker_core::Config {
 impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
-        self.listeners.clone_from(&other.listeners);
+        let new = std::mem::replace(&mut self.listeners, other.listeners.clone());
+        for (listener, new) in self.listeners.iter_mut().zip(new) {
+            if listener.fixed() == new.fixed() {
+                listener.tls = new.tls;
+            }
+        }
         self.allow_anonymous = other.allow_anonymous;
         self.shards = other.shards;
         self.data_dir.clone_from(&other.data_dir);
@@ -211,7 +280,7 @@ impl Config {
                 "nobody could connect, since no way of authentication is supported yet; remove it",
             );
         }
-        for Listener { endpoint, origin } in &self.listeners {
+        for Listener { endpoint, origin, .. } in &self.listeners {
             if !endpoint.is_local() && self.allow_anonymous != Some(true) {
                 return error(
                     origin,
