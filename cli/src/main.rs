@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod broker;
+mod certs;
 mod failure;
 mod format;
 mod property;
@@ -37,6 +38,8 @@ enum Command {
     Sub(Box<subscribe::Sub>),
     /// Put load on a broker and measure it.
     Bench(bench::Bench),
+    /// Make certificates for tests.
+    Certs(certs::Certs),
     /// Check, repair, export or import the data directory of a stopped broker.
     Store(store::Store),
 }
@@ -63,6 +66,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
     }
 }
@@ -90,7 +94,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
-    let named = tool || command == "store";
+    let named = tool || command == "store" || command == "certs";
     let help = if named { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
     Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
 }
