@@ -11,22 +11,22 @@ use whimbrel_broker_core::{Count, Shard, ShardId, Shared};
 use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
-use crate::access::{Access, Files, Gate, Watch};
-use crate::config::{Config, ConfigError, Endpoint};
+use crate::access::{Access, Files, Gate};
+use crate::config::{Config, ConfigError, Endpoint, Listener};
 use crate::crew::{Crew, Pace};
 use crate::durable::DataDir;
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
 use crate::listen::{Acceptor, Bound, bind_all};
 use crate::mailbox::{Control, Mailbox};
 use crate::process;
+use crate::tls::TlsListener;
 
 /// A running broker. Dropping it does not stop it: [`Handle::shut_down`] does.
 pub struct Broker {
-    endpoints: Vec<Endpoint>,
+    listeners: Vec<Listener>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     data_dir: Option<DataDir>,
     gate: Arc<Gate>,
-    watch: Watch,
     handle: Handle,
 }
 
@@ -85,9 +85,14 @@ impl Broker {
         process::raise_file_limit();
         process::reserve_files();
         let shards = shard_count(config.shards);
+        let tls = config.listeners.iter().map(TlsListener::of).collect::<Result<Vec<_>, _>>();
+        let tls = tls.map_err(StartError::Config)?;
         let bound = bind_all(config, shards).map_err(StartError::Config)?;
-        let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
-        let acceptors = distribute(bound, shards);
+        let mut listeners = config.listeners.clone();
+        for (listener, bound) in listeners.iter_mut().zip(&bound) {
+            listener.endpoint = bound.endpoint.clone();
+        }
+        let acceptors = distribute(bound, &listeners, &tls, shards);
         let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKER));
         let wakers = wakers.collect::<io::Result<Vec<Waker>>>()?;
@@ -98,6 +103,7 @@ impl Broker {
         let seed = process::unpredictable();
         let peers = Arc::new(Peers {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),
+            tls,
             shared: Shared::with_access(shards, seed, gate.clone(), files.rules),
             epoch: Instant::now(),
             epoch_ms: process::wall_ms(),
@@ -118,11 +124,9 @@ impl Broker {
             threads.push(thread.spawn(move || crew.work(id))?);
         }
         gate.start(&peers.mailboxes)?;
-        let access = Arc::new(Access::new(gate.clone(), peers.clone(), config));
-        let (paths, reread) = (access.clone(), access.clone());
-        let watch = Watch::start(move || paths.paths(), move || reread.files_changed())?;
+        let access = Arc::new(Access::new(gate.clone(), peers.clone(), config, files.watched));
         let handle = Handle { peers, access };
-        Ok((Broker { endpoints, threads, data_dir, gate, watch, handle }, crew))
+        Ok((Broker { listeners, threads, data_dir, gate, handle }, crew))
     }
 
     /// The shards' cores, with all that the data directory has kept.
@@ -154,8 +158,8 @@ impl Broker {
     }
 
     /// Where clients connect, with the ports that the system chose.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// Steers this broker from elsewhere.
@@ -173,13 +177,12 @@ impl Broker {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
         }
-        self.watch.stop();
         self.gate.stop();
         if let Some(data_dir) = self.data_dir {
             data_dir.stop();
         }
-        for endpoint in &self.endpoints {
-            if let Endpoint::Unix(path) = endpoint {
+        for listener in &self.listeners {
+            if let Endpoint::Unix(path) = &listener.endpoint {
                 // Somebody may have removed it already.
                 let _ = std::fs::remove_file(path);
             }
@@ -195,16 +198,39 @@ impl Handle {
     }
 
     /// Puts in force what of `config` can change in a running broker: limits, who may connect and
-    /// what those may do. Listeners and shards stay as they are.
+    /// what those may do, TLS of its listeners; what else belongs to listeners, and the shards, stay
+    /// as they are.
     ///
     /// # Errors
-    /// If a file that it names cannot be used; then nothing has changed.
+    /// If a file that says who may do what cannot be used; then nothing has changed.
     pub fn reconfigure(&self, config: &Config) -> Result<(), ConfigError> {
         self.access.reconfigure(config)?;
+        let reload = |(current, listener): (&Option<Arc<TlsListener>>, &Listener)| {
+            let (Some(current), Some(tls)) = (current, &listener.tls) else { return false };
+            current.reload(tls.clone())
+        };
+        let reloaded = self.peers.tls.iter().zip(&config.listeners).map(reload).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
         let config = Arc::new(config.clone());
         let send = |mailbox: &Mailbox| mailbox.control(Control::Reconfigure(config.clone()));
         self.peers.mailboxes.iter().for_each(send);
         Ok(())
+    }
+
+    /// Reads files again that have changed.
+    pub(crate) fn reload_changed_files(&self) {
+        self.access.reload_if_changed();
+        let all = self.peers.tls.iter().flatten();
+        let reloaded = all.map(|tls| tls.reload_if_changed()).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
+    }
+
+    /// Has those closed whose certificates are no longer good enough.
+    fn check_certificates(&self, changed: bool) {
+        if changed {
+            let send = |mailbox: &Mailbox| mailbox.control(Control::CheckCertificates);
+            self.peers.mailboxes.iter().for_each(send);
+        }
     }
 
     /// A counter, summed over all shards.
@@ -221,15 +247,27 @@ fn shard_count(wanted: u16) -> u16 {
 
 /// What each shard accepts from: its own socket of each address, and the first one alone from what
 /// has but one socket.
-fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(u16, Acceptor, Speaks)>> {
+fn distribute(
+    bound: Vec<Bound>,
+    listeners: &[Listener],
+    tls: &[Option<Arc<TlsListener>>],
+    shards: u16,
+) -> Vec<Vec<(u16, Acceptor, Speaks)>> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-    for (at, Bound { endpoint, acceptors }) in bound.into_iter().enumerate() {
-        let speaks = match endpoint {
+    for (at, ((Bound { endpoint, acceptors }, listener), tls)) in
+        bound.into_iter().zip(listeners).zip(tls).enumerate()
+    {
+        let websocket = match endpoint {
             Endpoint::WebSocket(_, path) => {
-                let config = server::Config { path, ..server::Config::default() };
-                Speaks::WebSocket(Arc::new(config))
+                let origins = listener.origins.clone();
+                Some(server::Config { path, origins, ..server::Config::default() })
             }
-            Endpoint::Tcp(_) | Endpoint::Unix(_) => Speaks::Mqtt,
+            Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+        };
+        let speaks = Speaks {
+            proxy_from: listener.proxy_protocol_from.as_slice().into(),
+            tls: tls.clone(),
+            websocket: websocket.map(Arc::new),
         };
         for (acceptor, shard) in acceptors.into_iter().zip(&mut by_shard) {
             shard.push((at as u16, acceptor, speaks.clone()));
@@ -287,7 +325,9 @@ mod tests {
             idle: f64::INFINITY,
         };
         let (broker, crew) = Broker::start_with(&config, restless).unwrap();
-        let [Endpoint::Tcp(address)] = broker.endpoints() else { panic!("one TCP listener") };
+        let [Listener { endpoint: Endpoint::Tcp(address), .. }] = broker.listeners() else {
+            panic!("one TCP listener")
+        };
         let mut subscribers: Vec<_> = (0..6)
             .map(|at| {
                 let mut stream = client(address.port(), &format!("subscriber-{at}"));

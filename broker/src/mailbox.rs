@@ -48,6 +48,8 @@ pub(crate) enum Control {
     RulesChanged,
     /// Limits have changed.
     Reconfigure(Arc<Config>),
+    /// What is asked of client certificates has changed.
+    CheckCertificates,
 }
 
 impl Inbox {

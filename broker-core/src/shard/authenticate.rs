@@ -1,6 +1,7 @@
 //! Who a client is (sections 3.15, 4.12): what takes its time, what takes several steps, and what
 //! is shown again later.
 
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use whimbrel_auth::{
@@ -25,6 +26,20 @@ impl Shard {
         if let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_mut()) {
             opening.proof = Some(proof);
         }
+    }
+
+    /// A proxy has told from where a connection comes. Called before its first bytes.
+    pub fn handle_source(&mut self, id: ConnId, source: SocketAddr) {
+        if let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_mut()) {
+            opening.peer.address = Some(source);
+        }
+    }
+
+    /// Whether nothing of the connection's client has been looked at yet.
+    #[inline]
+    pub fn is_new(&self, id: ConnId) -> bool {
+        let conn = self.conns.get(id.0 as usize);
+        conn.is_some_and(|conn| conn.state == State::AwaitsConnect && conn.tail.is_empty())
     }
 
     /// What became of an attempt that [`whimbrel_auth::Authenticator::begin`] did not answer at

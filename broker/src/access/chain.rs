@@ -27,7 +27,7 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
         let error = |what: String| {
             Err(ConfigError {
                 place: listener.origin.clone(),
-                what: format!("listener {} {what}", listener.endpoint),
+                what: format!("listener {listener} {what}"),
             })
         };
         let chain = of(config, listener);
@@ -63,13 +63,13 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let readable = |listener: &&Listener| {
         !listener.endpoint.is_local()
-            && !listener.is_encrypted()
+            && listener.tls.is_none()
             && of(config, listener).contains(&Login::Password)
     };
     let warn = |listener: &Listener| {
         format!(
-            "{}: passwords are readable on their way to listener {}; give it a [listener.tls]",
-            listener.origin, listener.endpoint
+            "{}: passwords are readable on their way to listener {listener}; give it a [listener.tls]",
+            listener.origin
         )
     };
     config.listeners.iter().filter(readable).map(warn).collect()

@@ -2,9 +2,9 @@
 //!
 //! [`Gate`] answers for the core: at once what costs nothing, all else from threads of its own
 //! (`workers.rs`), so that a storm of logins holds up no message. The files are read again at
-//! SIGHUP and when they change (`watch.rs`); what is wrong in them then changes nothing.
+//! SIGHUP and when they change; what is wrong in them then changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_auth::Rules;
@@ -14,20 +14,20 @@ use crate::config::{Config, ConfigError};
 use crate::event_loop::Peers;
 use crate::log::AUDIT;
 use crate::mailbox::Control;
+use crate::watched::Watched;
 
 mod chain;
 mod gate;
-mod watch;
 mod workers;
 
 pub(crate) use chain::{check, warnings};
 pub(crate) use gate::Gate;
-pub(crate) use watch::Watch;
 
 /// What the files of a configuration hold.
 pub(crate) struct Files {
     pub(crate) passwords: Arc<PasswordFile>,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) watched: Watched,
 }
 
 impl Files {
@@ -36,6 +36,7 @@ impl Files {
     /// # Errors
     /// The first that cannot be read or understood.
     pub(crate) fn read(config: &Config) -> Result<Files, ConfigError> {
+        let watched = Watched::new(paths(config));
         let passwords = match &*config.password_file {
             "" => String::new(),
             path => text(path, "password_file")?,
@@ -52,20 +53,20 @@ impl Files {
         let rules = match (&*config.rules_file, &*config.acl_file) {
             ("", "") => Rules::open(),
             (path, "") => read_rules(path, "rules_file", Rules::from_toml)?,
-            ("", path) => read_rules(path, "acl_file", Rules::from_toml)?,
+            ("", path) => read_rules(path, "acl_file", Rules::from_mosquitto)?,
             _ => {
                 let what = "there are a `rules_file` and an `acl_file`; keep one of them";
                 return Err(ConfigError { place: "key `acl_file`".into(), what: what.into() });
             }
         };
-        Ok(Files { passwords: Arc::new(passwords), rules: Arc::new(rules) })
+        Ok(Files { passwords: Arc::new(passwords), rules: Arc::new(rules), watched })
     }
 }
 
 /// The files that decide who may do what.
-pub(crate) fn paths(config: &Config) -> Vec<PathBuf> {
+fn paths(config: &Config) -> impl Iterator<Item = &Path> {
     let all = [&config.password_file, &config.rules_file, &config.acl_file];
-    all.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect()
+    all.into_iter().filter(|path| !path.is_empty()).map(Path::new)
 }
 
 fn text(path: &str, key: &str) -> Result<String, ConfigError> {
@@ -89,13 +90,24 @@ fn read_rules<E: std::fmt::Display>(
 pub(crate) struct Access {
     gate: Arc<Gate>,
     peers: Arc<Peers>,
-    /// In force.
-    config: Mutex<Config>,
+    current: Mutex<Current>,
+}
+
+/// What is in force.
+struct Current {
+    config: Config,
+    files: Watched,
 }
 
 impl Access {
-    pub(crate) fn new(gate: Arc<Gate>, peers: Arc<Peers>, config: &Config) -> Access {
-        Access { gate, peers, config: Mutex::new(config.clone()) }
+    /// `files`: those that were read for `gate` and for the rules.
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        peers: Arc<Peers>,
+        config: &Config,
+        files: Watched,
+    ) -> Access {
+        Access { gate, peers, current: Mutex::new(Current { config: config.clone(), files }) }
     }
 
     /// Puts in force what `config` and its files say.
@@ -103,36 +115,38 @@ impl Access {
     /// # Errors
     /// The first thing that is wrong; then nothing has changed.
     pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), ConfigError> {
-        let mut now = self.config();
-        self.take(config)?;
-        *now = config.clone();
+        let mut current = self.current();
+        let files = self.take(config)?;
+        *current = Current { config: config.clone(), files };
         Ok(())
     }
 
-    /// The configuration is the same, but its files have changed.
-    pub(crate) fn files_changed(&self) {
-        let config = self.config();
-        match self.take(&config) {
-            Ok(()) => tracing::info!(target: AUDIT, "files of who may do what were read again"),
+    /// The configuration is the same, but its files may have changed.
+    pub(crate) fn reload_if_changed(&self) {
+        let mut current = self.current();
+        let Current { config, files } = &mut *current;
+        if !files.have_changed(paths(config)) {
+            return;
+        }
+        match self.take(config) {
+            Ok(watched) => {
+                *files = watched;
+                tracing::info!(target: AUDIT, "files of who may do what were read again");
+            }
             Err(error) => tracing::error!("files of who may do what not read again: {error}"),
         }
     }
 
-    /// The files to watch.
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        paths(&self.config())
-    }
-
-    fn take(&self, config: &Config) -> Result<(), ConfigError> {
+    fn take(&self, config: &Config) -> Result<Watched, ConfigError> {
         check(config)?;
         let files = Files::read(config)?;
         self.gate.reconfigure(config, &files);
         self.peers.shared.set_rules(files.rules);
         self.peers.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::RulesChanged));
-        Ok(())
+        Ok(files.watched)
     }
 
-    fn config(&self) -> MutexGuard<'_, Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,13 +11,18 @@ use std::path::PathBuf;
 mod keys;
 mod listener;
 mod load;
+mod network;
 mod print;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Shortcuts, Sources, load};
+pub use network::Network;
 pub use print::print;
+pub(crate) use tls::LoadedTls;
+pub use tls::{CertificateFiles, Tls};
 pub use whimbrel_store::Durability;
 
 /// Everything that can be configured.
@@ -65,22 +70,70 @@ pub struct Listener {
     pub authentication: Option<Vec<Login>>,
     /// Where it was configured, for messages: a file and line, a flag, or the defaults.
     pub origin: String,
+    /// None: plain.
+    pub tls: Option<Tls>,
+    /// Connections from there begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The origins of web pages that may open a WebSocket; none: those of the same host.
+    pub origins: Option<Vec<String>>,
 }
 
 impl Listener {
-    /// With all else as it is by default.
-    pub fn new(endpoint: Endpoint, origin: &str) -> Listener {
-        Listener { endpoint, authentication: None, origin: origin.into() }
+    /// A plain one.
+    pub fn new(endpoint: Endpoint, origin: impl Into<String>) -> Listener {
+        Listener {
+            endpoint,
+            authentication: None,
+            origin: origin.into(),
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+            origins: None,
+        }
     }
 
-    /// Whether what clients send cannot be read on its way.
-    pub fn is_encrypted(&self) -> bool {
-        false
+    /// What is spoken there: `tcp`, `tls`, `websocket`, `wss` or `unix`.
+    pub fn transport(&self) -> &'static str {
+        match (&self.endpoint, &self.tls) {
+            (Endpoint::Tcp(_), Some(_)) => "tls",
+            (Endpoint::WebSocket(..), Some(_)) => "wss",
+            (endpoint, _) => endpoint.transport(),
+        }
+    }
+
+    /// As a client writes it, such as `mqtts://127.0.0.1:8883`.
+    pub fn url(&self) -> String {
+        let url = self.endpoint.url();
+        match (&self.tls, url.split_once("://")) {
+            (Some(_), Some((scheme, rest))) => format!("{scheme}s://{rest}"),
+            _ => url,
+        }
     }
 
     /// Whether clients are asked for a certificate.
-    pub fn asks_for_certificates(&self) -> bool {
-        false
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
+    }
+
+    /// Its protocol in ALPN.
+    pub(crate) fn alpn(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::WebSocket(..) => "http/1.1",
+            _ => "mqtt",
+        }
+    }
+
+    /// All but what can change in a running broker.
+    pub(crate) fn fixed(&self) -> (Endpoint, bool, Vec<Network>, Option<Vec<String>>) {
+        let Listener { endpoint, tls, proxy_protocol_from, origins, .. } = self;
+        (endpoint.clone(), tls.is_some(), proxy_protocol_from.clone(), origins.clone())
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.endpoint.to_string();
+        let place = shown.split_once(' ').map_or("", |(_, place)| place);
+        write!(f, "{} {place}", self.transport())
     }
 }
 
@@ -246,11 +299,12 @@ fn core_defaults() -> whimbrel_broker_core::Config {
 impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
-        let endpoints = |config: &Config| {
-            config.listeners.iter().map(|listener| listener.endpoint.clone()).collect::<Vec<_>>()
-        };
-        if endpoints(&self) != endpoints(other) {
-            self.listeners.clone_from(&other.listeners);
+        let new = std::mem::replace(&mut self.listeners, other.listeners.clone());
+        for (listener, new) in self.listeners.iter_mut().zip(new) {
+            if listener.fixed() == new.fixed() {
+                listener.tls = new.tls;
+                listener.authentication = new.authentication;
+            }
         }
         self.shards = other.shards;
         self.data_dir.clone_from(&other.data_dir);
