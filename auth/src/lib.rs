@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod attempt;
+pub mod hook;
 mod methods;
 pub mod password;
 mod principal;

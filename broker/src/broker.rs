@@ -99,7 +99,11 @@ impl Broker {
         let files = Files::read(config).map_err(StartError::Config)?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        let gate = Arc::new(Gate::new(config, &files, secret));
+        let gate = Gate::new(config, &files, secret).map_err(|what| {
+            let place = "configuration".into();
+            StartError::Config(ConfigError { place, what })
+        });
+        let gate = Arc::new(gate?);
         let seed = process::unpredictable();
         let peers = Arc::new(Peers {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),

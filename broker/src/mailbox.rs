@@ -44,6 +44,8 @@ pub(crate) struct Moved {
 pub(crate) enum Control {
     /// Tell the clients, and end.
     ShutDown,
+    /// A connection's proof of identity holds no longer.
+    Revoked(Ticket, &'static str),
     /// What clients may do has changed.
     RulesChanged,
     /// Limits have changed.

@@ -10,10 +10,13 @@ pub(super) fn of(config: &Config, listener: &Listener) -> Vec<Login> {
     let has = |login: &Login| match login {
         Login::Scram | Login::Password => !config.password_file.is_empty(),
         Login::Certificate => listener.asks_for_certificates(),
+        Login::Token => !config.tokens.is_empty(),
+        // Its tokens may be for services where they are all that counts: not unless written down.
+        Login::Ace => false,
+        Login::Http => config.hook.is_some(),
         Login::Anonymous => false,
     };
-    let known = [Login::Certificate, Login::Scram, Login::Password];
-    let mut chain: Vec<Login> = known.into_iter().filter(has).collect();
+    let mut chain: Vec<Login> = Login::ALL.into_iter().filter(has).collect();
     let nobody_else = chain.is_empty() && listener.endpoint.is_local();
     if config.allow_anonymous.unwrap_or(nobody_else) {
         chain.push(Login::Anonymous);
@@ -51,6 +54,9 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
                     "its [listener.tls] does not ask for client certificates: write \
                      `client_certificates = \"required\"` or \"optional\" there"
                 }
+                Login::Token | Login::Ace if config.tokens.is_empty() => "there is no [[token]]",
+                Login::Ace if listener.tls.is_none() => "it has no [listener.tls]",
+                Login::Http if config.hook.is_none() => "there is no [http]",
                 _ => continue,
             };
             return error(format!("is to authenticate by \"{}\", but {missing}", login.name()));
@@ -59,16 +65,28 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// What listeners must do for their methods.
+pub(crate) fn prepare(config: &mut Config) {
+    let chains: Vec<_> = config.listeners.iter().map(|listener| of(config, listener)).collect();
+    for (listener, chain) in config.listeners.iter_mut().zip(chains) {
+        if let Some(tls) = &mut listener.tls {
+            tls.exporter = chain.contains(&Login::Ace);
+        }
+    }
+}
+
 /// What is allowed and should be thought over.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let readable = |listener: &&Listener| {
         !listener.endpoint.is_local()
             && listener.tls.is_none()
-            && of(config, listener).contains(&Login::Password)
+            && of(config, listener)
+                .iter()
+                .any(|login| matches!(login, Login::Password | Login::Token | Login::Http))
     };
     let warn = |listener: &Listener| {
         format!(
-            "{}: passwords are readable on their way to listener {listener}; give it a [listener.tls]",
+            "{}: passwords and tokens are readable on their way to listener {listener}; give it a [listener.tls]",
             listener.origin
         )
     };

@@ -7,8 +7,11 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest, Sha256};
 use whimbrel_auth::Rules;
+use whimbrel_auth::hook::HookConfig;
 use whimbrel_auth::password::PasswordFile;
+use whimbrel_auth::token::{IssuerConfig, Tokens};
 
 use crate::config::{Config, ConfigError};
 use crate::event_loop::Peers;
@@ -18,15 +21,22 @@ use crate::watched::Watched;
 
 mod chain;
 mod gate;
+mod http;
+mod tokens;
 mod workers;
 
-pub(crate) use chain::{check, warnings};
+pub(crate) use chain::{check, prepare, warnings};
 pub(crate) use gate::Gate;
 
 /// What the files of a configuration hold.
 pub(crate) struct Files {
     pub(crate) passwords: Arc<PasswordFile>,
     pub(crate) rules: Arc<Rules>,
+    tokens: Vec<IssuerConfig>,
+    /// Changes with the issuers and their files.
+    tokens_mark: [u8; 32],
+    hook: Option<HookConfig>,
+    http_ca: Option<Vec<u8>>,
     pub(crate) watched: Watched,
 }
 
@@ -59,14 +69,49 @@ impl Files {
                 return Err(ConfigError { place: "key `acl_file`".into(), what: what.into() });
             }
         };
-        Ok(Files { passwords: Arc::new(passwords), rules: Arc::new(rules), watched })
+        let tokens: Vec<_> =
+            config.tokens.iter().map(|one| one.load()).collect::<Result<_, _>>()?;
+        let http_ca = match &*config.http_ca_file {
+            "" => None,
+            path => Some(text(path, "http_ca_file")?.into_bytes()),
+        };
+        // What cannot be put together is told now, not at the first login.
+        if let Err(what) = Tokens::new(tokens.clone()) {
+            let place = config.tokens.first().map_or("", |one| one.origin()).into();
+            return Err(ConfigError { place, what });
+        }
+        Ok(Files {
+            passwords: Arc::new(passwords),
+            rules: Arc::new(rules),
+            tokens_mark: tokens_mark(config)?,
+            tokens,
+            hook: config.hook.as_ref().map(|hook| hook.load()).transpose()?,
+            http_ca,
+            watched,
+        })
     }
 }
 
 /// The files that decide who may do what.
 fn paths(config: &Config) -> impl Iterator<Item = &Path> {
-    let all = [&config.password_file, &config.rules_file, &config.acl_file];
-    all.into_iter().filter(|path| !path.is_empty()).map(Path::new)
+    let all = [&config.password_file, &config.rules_file, &config.acl_file, &config.http_ca_file];
+    let all = all.into_iter().filter(|path| !path.is_empty()).map(Path::new);
+    let tokens = config.tokens.iter().flat_map(|token| token.files());
+    all.chain(tokens).chain(config.hook.as_ref().and_then(|hook| hook.file()))
+}
+
+/// A digest of the issuers and their files.
+fn tokens_mark(config: &Config) -> Result<[u8; 32], ConfigError> {
+    let mut digest = Sha256::new();
+    digest.update(format!("{:?} {:?}", config.tokens, config.http_ca_file));
+    for path in config.tokens.iter().flat_map(|token| token.files()) {
+        let bytes = std::fs::read(path).map_err(|error| ConfigError {
+            place: path.display().to_string(),
+            what: error.to_string(),
+        })?;
+        digest.update(bytes);
+    }
+    Ok(digest.finalize().into())
 }
 
 fn text(path: &str, key: &str) -> Result<String, ConfigError> {
@@ -140,7 +185,10 @@ impl Access {
     fn take(&self, config: &Config) -> Result<Watched, ConfigError> {
         check(config)?;
         let files = Files::read(config)?;
-        self.gate.reconfigure(config, &files);
+        self.gate.reconfigure(config, &files).map_err(|what| {
+            let place = "configuration".into();
+            ConfigError { place, what }
+        })?;
         self.peers.shared.set_rules(files.rules);
         self.peers.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::RulesChanged));
         Ok(files.watched)

@@ -6,13 +6,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use whimbrel_auth::{Attempt, Outcome, Random, Refusal, Refused, Ticket};
+use whimbrel_auth::{Attempt, CheckAgain, Outcome, Random, Refusal, Refused, Ticket};
 
 use super::gate::Known;
+use super::tokens::Checks;
 use crate::mailbox::Mailbox;
 
 /// Attempts that may wait; each holds no more than a CONNECT.
 const MOST_WAITING: usize = 4096;
+/// Threads that may wait for somebody else.
+const ASKING_THREADS: usize = 8;
 /// Threads that carry messages go before those that check passwords.
 const NICENESS: i32 = 10;
 
@@ -29,7 +32,10 @@ pub(super) struct Job {
 /// The threads and what waits for them.
 #[derive(Default)]
 pub(super) struct Workers {
-    queue: Arc<Queue>,
+    /// What only takes the processor's time.
+    computing: Arc<Queue>,
+    /// What may have to wait for somebody else: the others are not to wait with it.
+    asking: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -46,21 +52,25 @@ struct State {
 }
 
 impl Workers {
-    pub(super) fn start(&self, mailboxes: &Arc<[Mailbox]>) -> io::Result<()> {
+    pub(super) fn start(&self, mailboxes: &Arc<[Mailbox]>, checks: &Arc<Checks>) -> io::Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for at in 0..cores.div_ceil(2) {
-            let (queue, mailboxes) = (self.queue.clone(), mailboxes.clone());
+        let computing = std::iter::repeat_n(&self.computing, cores.div_ceil(2));
+        let asking = std::iter::repeat_n(&self.asking, ASKING_THREADS);
+        for (at, queue) in computing.chain(asking).enumerate() {
+            let (queue, mailboxes, checks) = (queue.clone(), mailboxes.clone(), checks.clone());
             let thread = std::thread::Builder::new().name(format!("whimbrel-auth-{at}"));
-            threads.push(thread.spawn(move || queue.work(&mailboxes))?);
+            threads.push(thread.spawn(move || queue.work(&mailboxes, &checks))?);
         }
         Ok(())
     }
 
     /// What waits is not judged any more.
     pub(super) fn stop(&self) {
-        self.queue.lock().closed = true;
-        self.queue.filled.notify_all();
+        for queue in [&self.computing, &self.asking] {
+            queue.lock().closed = true;
+            queue.filled.notify_all();
+        }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             if thread.join().is_err() {
@@ -69,15 +79,16 @@ impl Workers {
         }
     }
 
-    /// The refusal if there is no room.
-    pub(super) fn push(&self, job: Job) -> Result<(), Outcome> {
-        let mut state = self.queue.lock();
+    /// The refusal if there is no room. `asks`: somebody may have to be asked over the network.
+    pub(super) fn push(&self, job: Job, asks: bool) -> Result<(), Outcome> {
+        let queue = if asks { &self.asking } else { &self.computing };
+        let mut state = queue.lock();
         if state.jobs.len() >= MOST_WAITING {
             return Err(Refused::new(Refusal::Busy, "too many attempts wait").into());
         }
         state.jobs.push_back((Instant::now(), job));
         drop(state);
-        self.queue.filled.notify_one();
+        queue.filled.notify_one();
         Ok(())
     }
 }
@@ -100,14 +111,17 @@ impl Queue {
         }
     }
 
-    fn work(&self, mailboxes: &[Mailbox]) {
+    fn work(&self, mailboxes: &[Mailbox], checks: &Checks) {
         // On Linux it holds for this thread alone; elsewhere it is not asked for.
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::nice(NICENESS) {
             tracing::warn!("cannot lower the priority of a thread that authenticates: {error}");
         }
         while let Some((since, job)) = self.next() {
-            let outcome = judge(since, &job);
+            let (outcome, again) = judge(since, &job);
+            if let (Outcome::Accepted { principal, .. }, Some(again)) = (&outcome, again) {
+                checks.push(principal, job.ticket, again);
+            }
             if let Some(mailbox) = mailboxes.get(usize::from(job.ticket.shard)) {
                 mailbox.outcome(job.ticket, outcome);
             }
@@ -115,16 +129,17 @@ impl Queue {
     }
 }
 
-fn judge(since: Instant, job: &Job) -> Outcome {
+fn judge(since: Instant, job: &Job) -> (Outcome, Option<CheckAgain>) {
     if since.elapsed() > job.patience {
-        return Refused::new(Refusal::Busy, "it waited too long to be judged").into();
+        let detail = "it waited too long to be judged";
+        return (Refused::new(Refusal::Busy, detail).into(), None);
     }
     let mut random: Random = [0; 32];
     match getrandom::fill(&mut random) {
         Ok(()) => job.known.decide(&job.attempt, &random),
         Err(error) => {
             let detail = format!("the system gives no random bytes: {error}");
-            Refused::new(Refusal::Unavailable, detail).into()
+            (Refused::new(Refusal::Unavailable, detail).into(), None)
         }
     }
 }

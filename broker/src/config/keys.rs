@@ -117,6 +117,9 @@ keys! {
          everything.";
     "acl_file", true, String, 0..=0, acl_file,
         "The same in Mosquitto's format.";
+    "http_ca_file", true, String, 0..=0, http_ca_file,
+        "Authorities, in PEM, of those who are asked over https: issuers of tokens and the service \
+         of [http]. Empty: those of the system.";
     "shards", false, u16, 0..=whimbrel_topics::MAX_SHARDS as u64, shards,
         "Threads that serve clients. 0: one per core.";
     "data_dir", false, String, 0..=0, data_dir,

@@ -7,7 +7,10 @@ use toml::de::{DeTable, DeValue};
 use whimbrel_transport::tls::Tickets;
 
 use super::keys::{Input, KEYS, Key, find};
-use super::{CertificateFiles, Config, ConfigError, Endpoint, Listener, Tls, listener};
+use super::{
+    CertificateFiles, Config, ConfigError, Endpoint, Hook, Listener, Tls, TokenIssuer, hook,
+    listener, token,
+};
 
 /// What a configuration is made from.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +71,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     apply_shortcuts(&mut config, &sources.shortcuts);
     apply_tls_shortcuts(&mut config, &sources.shortcuts)?;
     config.check()?;
+    crate::access::prepare(&mut config);
     warnings.extend(crate::access::warnings(&config));
     warnings.extend(check_tls(&config)?);
     Ok(Loaded { config, warnings })
@@ -97,19 +101,22 @@ pub(super) fn apply_file(config: &mut Config, name: &str, text: &str) -> Result<
         place: place(error.span().map_or(0, |span| span.start)),
         what: format!("not valid TOML: {}", error.message().replace('\n', " ")),
     })?;
-    let mut reader = Reader { config, listeners: None };
+    let mut reader = Reader { config, listeners: None, tokens: Vec::new(), hook: None };
     let result = reader.table("", table.get_ref(), &place);
-    let listeners = reader.listeners.take();
+    let (listeners, tokens, hook) = (reader.listeners, reader.tokens, reader.hook);
     result.map_err(|(at, what)| ConfigError { place: place(at), what })?;
     if let Some(listeners) = listeners {
         config.listeners = listeners;
     }
+    (config.tokens, config.hook) = (tokens, hook);
     Ok(())
 }
 
 struct Reader<'a> {
     config: &'a mut Config,
     listeners: Option<Vec<Listener>>,
+    tokens: Vec<TokenIssuer>,
+    hook: Option<Hook>,
 }
 
 impl Reader<'_> {
@@ -125,6 +132,14 @@ impl Reader<'_> {
                 self.listeners(value, place)?;
                 continue;
             }
+            if path == "token" {
+                self.tokens(value, place)?;
+                continue;
+            }
+            if path == "http" {
+                self.hook = Some(hook::read(value, place(value.span().start))?);
+                continue;
+            }
             let inner = format!("{path}.");
             if KEYS.iter().any(|key| key.path.starts_with(&inner)) {
                 let DeValue::Table(table) = value.get_ref() else {
@@ -138,6 +153,21 @@ impl Reader<'_> {
             (key.set)(self.config, &Input::Toml(value.get_ref()))
                 .map_err(|what| (value.span().start, format!("key `{path}` {what}")))?;
         }
+        Ok(())
+    }
+
+    fn tokens(
+        &mut self,
+        value: &toml::Spanned<DeValue<'_>>,
+        place: &dyn Fn(usize) -> String,
+    ) -> Result<(), listener::At> {
+        let DeValue::Array(tables) = value.get_ref() else {
+            let what = "key `token` must be a list of tables: write [[token]]";
+            return Err((value.span().start, what.into()));
+        };
+        let read =
+            |table: &toml::Spanned<DeValue<'_>>| token::read(table, place(table.span().start));
+        self.tokens = tables.iter().map(read).collect::<Result<_, _>>()?;
         Ok(())
     }
 

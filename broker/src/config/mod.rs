@@ -8,6 +8,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+mod fields;
+mod hook;
 mod keys;
 mod listener;
 mod load;
@@ -16,13 +18,16 @@ mod print;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 
+pub use hook::Hook;
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Shortcuts, Sources, load};
 pub use network::Network;
 pub use print::print;
 pub(crate) use tls::LoadedTls;
 pub use tls::{CertificateFiles, Tls};
+pub use token::TokenIssuer;
 pub use whimbrel_store::Durability;
 
 /// Everything that can be configured.
@@ -39,6 +44,12 @@ pub struct Config {
     pub rules_file: String,
     /// The same as Mosquitto writes them; empty: none.
     pub acl_file: String,
+    /// Issuers whose tokens are accepted.
+    pub tokens: Vec<TokenIssuer>,
+    /// Somebody else's service that knows clients.
+    pub hook: Option<Hook>,
+    /// Authorities of those who are asked over https, in PEM; empty: those of the system.
+    pub http_ca_file: String,
     /// Threads that serve clients; 0: one per core.
     pub shards: u16,
     /// Where what is to survive a stop is kept; empty: nowhere.
@@ -144,23 +155,39 @@ pub enum Login {
     Certificate,
     /// SCRAM, with keys of the password file.
     Scram,
+    /// A token that is bound to a key, by the MQTT-TLS profile of ACE.
+    Ace,
     /// User name and password, by the password file.
     Password,
+    /// An OAuth token.
+    Token,
+    /// Whatever the service behind [http] knows.
+    Http,
     /// Not at all.
     Anonymous,
 }
 
 impl Login {
     /// All of them, in the order in which they are asked unless a listener says otherwise.
-    pub const ALL: [Login; 4] =
-        [Login::Certificate, Login::Scram, Login::Password, Login::Anonymous];
+    pub const ALL: [Login; 7] = [
+        Login::Certificate,
+        Login::Scram,
+        Login::Ace,
+        Login::Password,
+        Login::Token,
+        Login::Http,
+        Login::Anonymous,
+    ];
 
     /// As in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Login::Certificate => "certificate",
             Login::Scram => "scram",
+            Login::Ace => "ace",
             Login::Password => "password",
+            Login::Token => "token",
+            Login::Http => "http",
             Login::Anonymous => "anonymous",
         }
     }
@@ -274,6 +301,9 @@ impl Default for Config {
             password_file: String::new(),
             rules_file: String::new(),
             acl_file: String::new(),
+            tokens: Vec::new(),
+            hook: None,
+            http_ca_file: String::new(),
             shards: 0,
             data_dir: String::new(),
             durability: Durability::Fsync,

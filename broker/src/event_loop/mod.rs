@@ -289,6 +289,9 @@ impl EventLoop {
             }
             for control in inbox.control.drain(..) {
                 match control {
+                    Control::Revoked(ticket, what) => {
+                        self.core.handle_revoked(self.now, ticket, what);
+                    }
                     Control::RulesChanged => self.core.rules_changed(self.now),
                     Control::ShutDown => self.shut_down(),
                     Control::Reconfigure(config) => self.reconfigure(&config),
