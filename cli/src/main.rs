@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod broker;
+mod explain;
 mod failure;
 mod format;
 mod property;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Bench),
     /// Check, repair, export or import the data directory of a stopped broker.
     Store(store::Store),
+    /// Tell which rule allows or denies something.
+    Explain(Box<explain::Explain>),
 }
 
 fn main() -> ExitCode {
@@ -64,11 +67,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Sub(args) => subscribe::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 
-/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and its
-/// store.
+/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and what
+/// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
@@ -90,7 +94,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
-    let named = tool || command == "store";
+    let named = tool || matches!(command.as_str(), "store" | "explain");
     let help = if named { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
     Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
 }

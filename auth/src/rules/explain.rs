@@ -144,7 +144,11 @@ fn misses(clause: &Clause, access: &Access<'_>, client: &Client<'_>) -> String {
         format!("has `{level}`, for which this client has no value that can stand in a topic")
     } else if let Some((level, field)) = pattern.differs(access.topic, client) {
         let values: Vec<&str> = client.values(field).collect();
-        format!("has `{level}`, and the {} is {}", told_field(field), values.join(" or ").escape_debug())
+        format!(
+            "has `{level}`, and the {} is {}",
+            told_field(field),
+            values.join(" or ").escape_debug()
+        )
     } else if !pattern.covers(access.topic, client, false) {
         "allows only a part of this filter".into()
     } else if access.action != Action::Receive && access.qos > effect.qos {
