@@ -44,14 +44,17 @@ fn rights(rules: &Arc<Rules>, who: &str) -> Rights {
     Rights::new(rules, Arc::new(principal), client_id, "10.0.0.1".parse().ok())
 }
 
+fn access(action: Action, topic: &str, qos: u8) -> Access<'_> {
+    Access { action, topic, qos, retain: false }
+}
+
 fn ask(rights: &Rights, filter: &str, others: &[&str]) {
     let granted = rights.authorize_subscribe(filter, 2);
-    let access = |action, topic, qos| Access { action, topic, qos, retain: false };
     for qos in 0..3 {
-        let access = access(Action::Subscribe, filter, qos);
-        let decision = rights.authorize(&access);
+        let subscribe = access(Action::Subscribe, filter, qos);
+        let decision = rights.authorize(&subscribe);
         assert_eq!(decision == Decision::Allowed, granted.is_some_and(|most| qos <= most));
-        assert_eq!(rights.explain(&access).decision, decision);
+        assert_eq!(rights.explain(&subscribe).decision, decision);
     }
     let publish = access(Action::Publish, filter, 0);
     assert_eq!(rights.explain(&publish).decision, rights.authorize(&publish));
