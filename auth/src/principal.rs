@@ -49,6 +49,28 @@ pub enum Method {
     Http,
 }
 
+/// As configuration and rules write them.
+const METHODS: [(&str, Method); 7] = [
+    ("anonymous", Method::Anonymous),
+    ("password", Method::Password),
+    ("certificate", Method::Certificate),
+    ("token", Method::Token),
+    ("scram", Method::Scram),
+    ("ace", Method::Ace),
+    ("http", Method::Http),
+];
+
+impl Method {
+    /// Reads its name, as in configuration and rules; the error says which there are.
+    pub fn parse(name: &str) -> Result<Method, String> {
+        let found = METHODS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, method)| *method).ok_or_else(|| {
+            let names: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
+            format!("`{name}` is no method: these are {}", names.join(", "))
+        })
+    }
+}
+
 /// Something that a proof permits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod broker;
 mod certs;
+mod explain;
 mod failure;
 mod format;
 mod passwd;
@@ -45,6 +46,8 @@ enum Command {
     Store(store::Store),
     /// Add, remove or verify users of a password file.
     Passwd(passwd::Passwd),
+    /// Tell which rule allows or denies something.
+    Explain(Box<explain::Explain>),
 }
 
 fn main() -> ExitCode {
@@ -72,11 +75,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Passwd(args) => passwd::run(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 
 /// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and what
-/// belongs to it.
+/// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
@@ -98,7 +102,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
-    let named = tool || matches!(command.as_str(), "store" | "passwd" | "certs");
+    let named = tool || matches!(command.as_str(), "store" | "passwd" | "certs" | "explain");
     let help = if named { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
     Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
 }

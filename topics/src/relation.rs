@@ -130,8 +130,12 @@ mod tests {
             .prop_filter("a filter is not empty", |filter| !filter.is_empty())
     }
 
+    fn config() -> ProptestConfig {
+        ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(config())]
 
         #[test]
         fn relations_are_those_of_the_topics(a in filter(), b in filter()) {

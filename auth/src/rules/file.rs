@@ -13,16 +13,6 @@ use super::subject::{Glob, Subject};
 use super::table::{Effect, Rule};
 use crate::Method;
 
-const METHODS: [(&str, Method); 7] = [
-    ("anonymous", Method::Anonymous),
-    ("password", Method::Password),
-    ("certificate", Method::Certificate),
-    ("token", Method::Token),
-    ("scram", Method::Scram),
-    ("ace", Method::Ace),
-    ("http", Method::Http),
-];
-
 /// What is wrong in a file of rules, and where; its author's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
@@ -164,7 +154,7 @@ impl Draft {
             }
             "method" => {
                 for (at, name) in strings(key, value)? {
-                    self.subject.methods.push(method(name).map_err(|what| (at, what))?);
+                    self.subject.methods.push(Method::parse(name).map_err(|what| (at, what))?);
                 }
             }
             "anonymous" => self.subject.anonymous = Some(boolean(key, value)?),
@@ -263,14 +253,6 @@ fn qos(value: &Value<'_>) -> Result<u8, At> {
         .and_then(|number| number.as_str().parse().ok())
         .filter(|qos| *qos <= 2)
         .ok_or_else(|| (value.span().start, "`qos` must be 0, 1 or 2: the highest allowed".into()))
-}
-
-fn method(name: &str) -> Result<Method, String> {
-    let found = METHODS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, method)| *method).ok_or_else(|| {
-        let names: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
-        format!("`{name}` is no method: these are {}", names.join(", "))
-    })
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

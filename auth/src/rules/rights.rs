@@ -110,3 +110,14 @@ impl Permission {
             && validate_topic_filter(&self.filter).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million sessions have a million of these.
+    #[test]
+    fn rights_are_small() {
+        assert!(size_of::<Rights>() <= 72, "{} bytes", size_of::<Rights>());
+    }
+}

@@ -187,15 +187,24 @@ impl Rules {
         client: &Client<'_>,
     ) -> Option<u32> {
         let question = Question::new(access, client);
-        let may = |at: usize| {
-            question.wild || self.heads.get(at).is_some_and(|head| head.begins(&question.wanted))
-        };
-        let decides = |at: &u32| {
-            may(*at as usize) && self.clause(*at).is_some_and(|clause| clause.decides(&question))
-        };
-        let of_own = own.iter().copied().find(decides);
-        let end = of_own.unwrap_or(u32::MAX);
-        self.everybody.iter().copied().take_while(|at| *at < end).find(decides).or(of_own)
+        let of_own = self.search(own, u32::MAX, &question);
+        self.search(&self.everybody, of_own.unwrap_or(u32::MAX), &question).or(of_own)
+    }
+
+    /// The first clause of `list`, before `end`, that decides.
+    fn search(&self, list: &[u32], end: u32, question: &Question<'_>) -> Option<u32> {
+        for &at in list {
+            if at >= end {
+                break;
+            }
+            let head = self.heads.get(at as usize)?;
+            if (question.wild || head.begins(&question.wanted))
+                && self.clause(at)?.decides(question)
+            {
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// In the order in which they decide.
@@ -256,5 +265,36 @@ impl Clause {
             return self.pattern.overlaps(access.topic, client, true);
         }
         self.pattern.head().begins(wanted) && self.pattern.covers(access.topic, client, !allow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Method, Principal};
+
+    fn of_group(rules: &Rules, group: &str, client_id: &str) -> Arc<[u32]> {
+        let mut principal = Principal::new("ann", Method::Password);
+        principal.groups = vec![group.into()];
+        let client = Client { principal: &principal, client_id, address: None };
+        rules.own(&client).expect("rules of its own")
+    }
+
+    #[test]
+    fn clients_with_the_same_rules_share_them_as_long_as_they_are_there() {
+        let rule = |group: usize| {
+            let topics: Vec<String> = (0..SHARED_FROM).map(|i| format!("{group}/{i}")).collect();
+            format!("[[rule]]\nallow = 'publish'\ngroup = 'g{group}'\ntopics = {topics:?}\n")
+        };
+        let text: String = (0..500).map(rule).collect();
+        let rules = Rules::from_toml("rules.toml", &text).expect("a rule file");
+        let kept = of_group(&rules, "g0", "c1");
+        assert!(Arc::ptr_eq(&kept, &of_group(&rules, "g0", "c2")));
+        for group in 1..500 {
+            of_group(&rules, &format!("g{group}"), "c1");
+        }
+        let shared = rules.shared.lock().expect("nobody panicked");
+        assert!(shared.len() < 50, "{} lists of clients that are gone", shared.len());
+        assert!(shared.contains(&kept));
     }
 }
