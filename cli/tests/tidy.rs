@@ -30,7 +30,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
 
 /// Crates that get time and bytes as parameters and hand out effects.
 const SANS_IO: &[&str] =
-    &["codec", "protocol", "topics", "broker-core", "client-core", "transport"];
+    &["codec", "protocol", "topics", "auth", "broker-core", "client-core", "transport"];
 
 /// What a crate without I/O must not name. Addresses without sockets are in `core::net`.
 const IO_WORDS: &[&str] = &[
