@@ -4,8 +4,8 @@
 //! The authentication data of CONNECT, or of AUTH with 0x19, is a token behind its length in two
 //! bytes, and after it the proof: a signature of the TLS exporter value with the label
 //! `EXPORTER-ACE-MQTT-Sign-Challenge`. Without a proof, or with a token alone, the broker sends a
-//! nonce of 8 bytes in AUTH with 0x18, and the client answers with a nonce of its own of 8 bytes and
-//! the signature of both, the broker's first.
+//! nonce of 8 bytes in AUTH with 0x18, and the client answers with a nonce of its own of 8 bytes
+//! and the signature of both, the broker's first.
 //!
 //! The key is in the token's `cnf` as `jwk`: for ES256, ES384 or EdDSA, with signatures as in JWS.
 //! HS256 is accepted if the key comes with the answer of an introspection endpoint; tokens that

@@ -115,7 +115,7 @@ impl PasswordMethod {
     }
 }
 
-/// The authentication methods `SCRAM-SHA-256` and `SCRAM-SHA-512`, with the keys of a password file.
+/// The authentication methods `SCRAM-SHA-256` and `SCRAM-SHA-512`, with keys of a password file.
 #[derive(Clone)]
 pub struct ScramMethod {
     file: Arc<PasswordFile>,

@@ -15,10 +15,10 @@ pub const DEFAULT_PASSES: u32 = 2;
 
 /// Most memory that one check may take, in KiB.
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
-/// Most memory times passes of one check, in KiB: well under a second of one core.
+/// Most memory times passes of one check, in KiB: about a second of one core.
 const MAX_WORK_KIB: u64 = 512 * 1024;
 const MAX_LANES: u32 = 16;
-/// Most rounds of PBKDF2: well under two seconds of one core.
+/// Most rounds of PBKDF2: about a second of one core.
 const MAX_ITERATIONS: u32 = 1_000_000;
 /// Shortest and longest hash and salt, in bytes.
 const HASH_BYTES: core::ops::RangeInclusive<usize> = 16..=64;

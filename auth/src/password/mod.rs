@@ -17,6 +17,7 @@ mod hash;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -135,24 +136,21 @@ impl PasswordFile {
     /// takes the time of one who is: the check of another user's hash, always the same one for the
     /// same name, so that times tell nothing even if the costs in the file differ.
     pub fn verify(&self, name: &str, password: &[u8]) -> Option<Groups> {
-        if let Some(User { password: Some(hash), groups, .. }) = self.users.get(name) {
-            return hash.fits(password).then(|| groups.clone());
-        }
-        self.pretend(name, password);
-        None
+        let user = self.users.get(name);
+        let own = user.and_then(|user| Some((user, user.password.as_ref()?)));
+        let hash = own.map_or_else(|| self.stand_in(name), |(_, hash)| Cow::Borrowed(hash));
+        let fits = hash.fits(password);
+        own.filter(|_| fits).map(|(user, _)| user.groups.clone())
     }
 
-    /// Takes the time that the check of a user's password takes.
-    fn pretend(&self, name: &str, password: &[u8]) {
+    /// The hash that a user without one is checked against.
+    fn stand_in(&self, name: &str) -> Cow<'_, Hash> {
         let draw = u64::from_be_bytes(first_8(&keyed(&self.secret, "password", name)));
         let other = usize::try_from(draw % self.with_password.len().max(1) as u64)
             .ok()
             .and_then(|at| self.with_password.get(at))
             .and_then(|other| self.users.get(other)?.password.as_ref());
-        match other {
-            Some(hash) => hash.fits(password),
-            None => Hash::of_nobody().fits(password),
-        };
+        other.map_or_else(|| Cow::Owned(Hash::of_nobody()), Cow::Borrowed)
     }
 
     /// The keys of a user for a mechanism, if it has them.

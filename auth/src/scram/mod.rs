@@ -82,7 +82,6 @@ pub struct Request {
 pub struct Server {
     request: Request,
     keys: StoredKeys,
-    known: bool,
     server_first: String,
     nonce: String,
 }
@@ -110,7 +109,7 @@ impl Request {
 
     /// Goes on with the user's keys, and gives server-first.
     pub fn answer(self, keys: &StoredKeys, random: &[u8; NONCE_BYTES]) -> (Server, Vec<u8>) {
-        self.go_on(keys.clone(), true, &STANDARD_NO_PAD.encode(random))
+        self.go_on(keys.clone(), &STANDARD_NO_PAD.encode(random))
     }
 
     /// The same for a user who is not there: `iterations` as others have, and `draw`, bytes that
@@ -123,14 +122,14 @@ impl Request {
         random: &[u8; NONCE_BYTES],
     ) -> (Server, Vec<u8>) {
         let keys = StoredKeys::of_nobody(mechanism, iterations, draw);
-        self.go_on(keys, false, &STANDARD_NO_PAD.encode(random))
+        self.go_on(keys, &STANDARD_NO_PAD.encode(random))
     }
 
-    fn go_on(self, keys: StoredKeys, known: bool, nonce: &str) -> (Server, Vec<u8>) {
+    fn go_on(self, keys: StoredKeys, nonce: &str) -> (Server, Vec<u8>) {
         let nonce = format!("{}{nonce}", self.nonce);
         let server_first = format!("r={nonce},s={},i={}", keys.salt_text(), keys.iterations());
         let message = server_first.clone().into_bytes();
-        (Server { request: self, keys, known, server_first, nonce }, message)
+        (Server { request: self, keys, server_first, nonce }, message)
     }
 }
 
@@ -154,8 +153,7 @@ impl Server {
             return Err(Fault::Nonce);
         }
         let message = format!("{},{},{}", self.request.bare, self.server_first, last.without_proof);
-        let fits = self.keys.check(message.as_bytes(), &last.proof);
-        if !(fits & self.known) {
+        if !self.keys.check(message.as_bytes(), &last.proof) {
             return Err(Fault::Proof);
         }
         let signature = self.keys.server_signature(message.as_bytes());

@@ -16,7 +16,7 @@ fn keys(mechanism: Mechanism) -> StoredKeys {
 
 fn started(client_first: &str) -> (Server, Vec<u8>) {
     let request = Request::parse(client_first.as_bytes()).expect("a client-first");
-    request.go_on(keys(Mechanism::Sha256), true, SERVER_NONCE)
+    request.go_on(keys(Mechanism::Sha256), SERVER_NONCE)
 }
 
 /// What RFC 7677 has, and the same with SHA-512 as Python's hashlib computes it.
@@ -40,7 +40,7 @@ fn vectors() {
         assert_eq!(first, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let request = Request::parse(&first).expect("a client-first");
         assert_eq!(request.user(), "user");
-        let (server, reply) = request.go_on(keys(mechanism), true, SERVER_NONCE);
+        let (server, reply) = request.go_on(keys(mechanism), SERVER_NONCE);
         let nonce = format!("{CLIENT_NONCE}{SERVER_NONCE}");
         assert_eq!(reply, format!("r={nonce},s={SALT},i=4096").as_bytes());
         let (expectation, last) = client.answer(&reply).expect("a server-first");

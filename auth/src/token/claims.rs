@@ -121,7 +121,7 @@ pub fn principal(
         claims: kept(claims)?,
         permissions: permissions(claims, profile),
         expires_s,
-        ..Principal::new(name, Method::Token)
+        ..Principal::new(&format!("{}{name}", profile.prefix), Method::Token)
     })
 }
 

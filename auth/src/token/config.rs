@@ -88,6 +88,9 @@ pub struct Profile {
     /// Claims with the client's name; the first that is there. With more than one, no name may
     /// stand in one of them for somebody and in another for somebody else.
     pub names: Vec<Box<str>>,
+    /// What goes before that name: without it, clients of two issuers, or of an issuer and a
+    /// password file, are the same if they have the same name.
+    pub prefix: Box<str>,
     /// The claim with its groups.
     pub groups: Option<Box<str>>,
     /// The claim with its permissions.
@@ -119,6 +122,7 @@ impl IssuerConfig {
             max_token_bytes: 8192,
             profile: Profile {
                 names: vec!["sub".into()],
+                prefix: "".into(),
                 groups: None,
                 permissions: None,
                 silent: Silent::PermitsNothing,

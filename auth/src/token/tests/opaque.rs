@@ -183,6 +183,9 @@ fn the_form_of_a_token_decides_if_an_issuer_has_keys_and_can_be_asked() {
     let forged = token(&header_with("kid", json!("other")), &claims());
     refused(tokens.verify(forged.as_bytes(), None, NOW_S, &web));
     assert_eq!(web.asked.get(), 0);
+    let garbled = format!("{signed}=");
+    assert!(tokens.verify(garbled.as_bytes(), None, NOW_S, &web).is_err());
+    assert_eq!(web.asked.get(), 0);
     assert!(check(&tokens, &web, NOW_S).is_ok());
     assert_eq!(web.asked.get(), 1);
 }

@@ -118,6 +118,16 @@ fn a_token_that_says_nothing_of_mqtt_permits_nothing_unless_configured() {
 }
 
 #[test]
+fn a_prefix_keeps_clients_of_two_issuers_apart() {
+    let mut config = config();
+    config.profile.prefix = "as:".into();
+    let tokens = tokens(config);
+    let verified = verify(&tokens, &token(&header(), &claims())).expect("a fine token");
+    assert_eq!(&*verified.principal.name, "as:ann");
+    refused(verify(&tokens, &token(&header(), &claims_with("sub", json!("")))));
+}
+
+#[test]
 fn groups_and_claims_for_rules() {
     let mut config = config();
     config.profile.groups = Some("groups".into());
