@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "leeway_s",
     "max_token_bytes",
     "name_claims",
+    "name_prefix",
     "groups_claim",
     "permissions_claim",
     "without_permissions",
@@ -126,6 +127,7 @@ pub(super) fn read(value: &Spanned<DeValue<'_>>, origin: String) -> Result<Token
     if let Some(names) = fields.texts("name_claims")? {
         issuer.profile.names = names.iter().map(|one| one.as_str().into()).collect();
     }
+    issuer.profile.prefix = fields.text("name_prefix")?.unwrap_or_default().into();
     issuer.profile.groups = fields.text("groups_claim")?.map(Into::into);
     issuer.profile.permissions = fields.text("permissions_claim")?.map(Into::into);
     issuer.profile.silent = match fields.text("without_permissions")?.as_deref() {
