@@ -265,7 +265,10 @@ impl std::error::Error for Fault {}
 fn certificate_fault(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match error {
         CertificateError::Revoked => f.write_str("is revoked"),
-        CertificateError::UnknownIssuer => f.write_str("has an issuer that is not in client_ca"),
+        // Of an authority that only has the name of one of ours.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            f.write_str("has an issuer that is not in client_ca")
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             f.write_str("has expired")
         }
