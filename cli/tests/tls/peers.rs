@@ -36,7 +36,7 @@ fn a_slow_reader_gets_all_there_is() {
         let mut publisher = tls(&broker, certs.client_config(version, None));
         publisher.connect("publisher");
         let payload = |at: usize| {
-            let len = if at % 2 == 0 { 100_000 } else { 10 };
+            let len = if at.is_multiple_of(2) { 100_000 } else { 10 };
             (0..len).map(|n| (n * 7 + at) as u8).collect::<Vec<u8>>()
         };
         for at in 0..MESSAGES {

@@ -1,7 +1,7 @@
 //! Any bytes as what a WebSocket peer sends: however they are torn, the same MQTT bytes come out
 //! and the connection ends for the same reason. Web pages come in only from where they may, and no
-//! token is shown. The first byte chooses the role, the limit and the origins, the second the size of
-//! the pieces.
+//! token is shown. The first byte chooses the role, the limit and the origins, the second the size
+//! of the pieces.
 #![no_main]
 
 use std::sync::Arc;
