@@ -9,6 +9,7 @@ use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
 
 use crate::failure::Failure;
 use crate::property::Lists;
+use crate::tls_args::TlsArgs;
 
 /// Session expiry that never comes.
 const NEVER_S: u32 = u32::MAX;
@@ -19,7 +20,7 @@ pub struct Connection {
     /// Broker to connect to.
     #[arg(short = 'h', long, default_value = "localhost", help_heading = "Connection")]
     pub host: String,
-    /// Its port; 1883 if not given.
+    /// Its port; 1883 if not given, 8883 with TLS.
     #[arg(short, long, help_heading = "Connection")]
     pub port: Option<u16>,
     /// Connect through a Unix socket instead.
@@ -31,7 +32,8 @@ pub struct Connection {
         short = 'L',
         long,
         help_heading = "Connection",
-        help = "All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC] or ws://HOST[:PORT][/PATH]"
+        help = "All in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC] or ws://HOST[:PORT][/PATH]; \
+                with TLS mqtts:// and wss://"
     )]
     pub url: Option<String>,
     /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D or -x.
@@ -75,6 +77,8 @@ pub struct Connection {
     /// Accepted and not needed: small messages are always sent at once.
     #[arg(long, hide = true)]
     pub nodelay: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     will: WillArgs,
     /// Print this help.
@@ -210,14 +214,16 @@ impl Connection {
             let url: Url =
                 text.parse().map_err(|error| Failure::usage(format!("-L {text}: {error}")))?;
             let user = user.or(url.user_name);
-            return Ok((url.address, user, password.or(url.password), url.topic));
+            let address = self.tls.below(url.address, url.tls)?;
+            return Ok((address, user, password.or(url.password), url.topic));
         }
         if let Some(path) = &self.unix {
             return Ok((Address::Unix(path.clone()), user, password, None));
         }
         let host = self.host.trim_start_matches('[').trim_end_matches(']').to_string();
-        let port = self.port.unwrap_or(1883);
-        Ok((Address::Tcp { host, port }, user, password, None))
+        let port = self.port.unwrap_or(if self.tls.is_asked_for() { 8883 } else { 1883 });
+        let address = self.tls.below(Address::Tcp { host, port }, false)?;
+        Ok((address, user, password, None))
     }
 
     /// In 5.0 the broker can make one up; before, one that it need not remember is safest.

@@ -114,11 +114,16 @@ impl Folder<'_> {
             return issuer.map_err(|_| bad(&certificate));
         }
         let mut params = CertificateParams::new(Vec::new()).map_err(unexpected)?;
-        params.distinguished_name.push(DnType::CommonName, "whimbrel test authority");
+        let pair = KeyPair::generate().map_err(unexpected)?;
+        // Two authorities of one name would be taken for each other.
+        let number: String =
+            pair.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("whimbrel test authority {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, AUTHORITY_DAYS);
-        let pair = KeyPair::generate().map_err(unexpected)?;
         let issuer = CertifiedIssuer::self_signed(params.clone(), &pair).map_err(unexpected)?;
         write_new(&key, pair.serialize_pem().as_bytes(), 0o600)?;
         write_new(&certificate, issuer.pem().as_bytes(), 0o644)?;

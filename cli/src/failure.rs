@@ -44,7 +44,8 @@ impl Failure {
             Error::Disconnected(reason, _) if reason.is_error() => *reason as u8,
             _ => 1,
         };
-        Failure::new(code, format!("{error}{hint}"))
+        let tls_hint = error.tls_hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        Failure::new(code, format!("{error}{hint}{tls_hint}"))
     }
 }
 

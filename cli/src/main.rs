@@ -13,6 +13,7 @@ mod property;
 mod publish;
 mod store;
 mod subscribe;
+mod tls_args;
 mod topic;
 
 use std::process::ExitCode;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::Tls;
+
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -24,6 +26,13 @@ pub enum Address {
         /// The request target, `/mqtt` by default.
         path: String,
     },
+    /// TLS below what is spoken there.
+    Tls {
+        /// TCP or WebSocket.
+        inner: Box<Address>,
+        /// Whom to trust, and what to show.
+        tls: Tls,
+    },
 }
 
 impl fmt::Display for Address {
@@ -34,6 +43,12 @@ impl fmt::Display for Address {
             Address::WebSocket { host, port, path } => {
                 write!(f, "ws://{}:{port}{path}", bracketed(host))
             }
+            Address::Tls { inner, .. } => match &**inner {
+                Address::WebSocket { host, port, path } => {
+                    write!(f, "wss://{}:{port}{path}", bracketed(host))
+                }
+                inner => inner.fmt(f),
+            },
         }
     }
 }
@@ -44,11 +59,13 @@ pub(crate) fn bracketed(host: &str) -> String {
 }
 
 /// All that a URL can say: `mqtt://[user[:password]@]host[:port][/topic]` or
-/// `ws://[user[:password]@]host[:port][/path]`.
+/// `ws://[user[:password]@]host[:port][/path]`, with TLS `mqtts` and `wss`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// Where the broker is.
     pub address: Address,
+    /// Whether the scheme asks for TLS, which `address` does not say.
+    pub tls: bool,
     /// Percent-decoded.
     pub user_name: Option<String>,
     /// Percent-decoded.
@@ -74,11 +91,12 @@ impl std::str::FromStr for Url {
 
     fn from_str(url: &str) -> Result<Url, InvalidUrl> {
         let (scheme, rest) = url.split_once("://").ok_or(InvalidUrl("no mqtt:// or ws://"))?;
-        let websocket = match scheme {
-            "mqtt" => false,
-            "ws" => true,
-            "mqtts" | "wss" => return Err(InvalidUrl("TLS is not supported yet")),
-            _ => return Err(InvalidUrl("the scheme is neither mqtt nor ws")),
+        let (websocket, tls) = match scheme {
+            "mqtt" => (false, false),
+            "mqtts" => (false, true),
+            "ws" => (true, false),
+            "wss" => (true, true),
+            _ => return Err(InvalidUrl("the scheme is none of mqtt, mqtts, ws and wss")),
         };
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -97,12 +115,14 @@ impl std::str::FromStr for Url {
         let (host, port) = host_and_port(host_port)?;
         if websocket {
             let path = if path.is_empty() { "/mqtt".into() } else { path.into() };
-            let address = Address::WebSocket { host, port: port.unwrap_or(8083), path };
-            return Ok(Url { address, user_name, password, topic: None });
+            let port = port.unwrap_or(if tls { 443 } else { 8083 });
+            let address = Address::WebSocket { host, port, path };
+            return Ok(Url { address, tls, user_name, password, topic: None });
         }
         let topic = path.strip_prefix('/').filter(|topic| !topic.is_empty()).map(String::from);
-        let address = Address::Tcp { host, port: port.unwrap_or(1883) };
-        Ok(Url { address, user_name, password, topic })
+        let port = port.unwrap_or(if tls { 8883 } else { 1883 });
+        let address = Address::Tcp { host, port };
+        Ok(Url { address, tls, user_name, password, topic })
     }
 }
 
@@ -172,11 +192,22 @@ mod tests {
     }
 
     #[test]
+    fn schemes_with_tls() {
+        let url = parse("mqtts://h/t").unwrap();
+        assert!(url.tls);
+        assert_eq!(url.address, Address::Tcp { host: "h".into(), port: 8883 });
+        let url = parse("wss://h/x").unwrap();
+        let path = "/x".into();
+        assert!(url.tls);
+        assert_eq!(url.address, Address::WebSocket { host: "h".into(), port: 443, path });
+        assert!(!parse("mqtt://h").unwrap().tls);
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (url, what) in [
             ("broker", "no mqtt"),
             ("http://h", "scheme"),
-            ("mqtts://h", "TLS"),
             ("mqtt://h:x", "port"),
             ("mqtt://:1", "no host"),
             ("mqtt://[::1", "]"),

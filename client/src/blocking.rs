@@ -209,6 +209,7 @@ impl Client {
     pub fn disconnect(mut self, disconnect: &Disconnect<'_>) -> Result<(), Error> {
         self.link.client.disconnect(disconnect)?;
         self.flush(self.settings.connect_timeout)?;
+        self.link.close();
         // To close while bytes wait to be read resets the connection, and a reset can overtake
         // the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
         let deadline = Instant::now() + LINGER;

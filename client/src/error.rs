@@ -13,6 +13,8 @@ pub enum Error {
     Connect(String, io::Error),
     /// The network connection broke.
     Lost(io::Error),
+    /// TLS could not be opened, or was broken.
+    Tls(rustls::Error),
     /// The WebSocket could not be opened or was closed.
     WebSocket(websocket::End),
     /// The server refused CONNECT, perhaps with a reason string.
@@ -48,6 +50,7 @@ impl fmt::Display for Error {
         match self {
             Error::Connect(address, error) => write!(f, "cannot connect to {address}: {error}"),
             Error::Lost(error) => write!(f, "the connection was lost: {error}"),
+            Error::Tls(error) => crate::tls::explain(error, f),
             Error::WebSocket(end) => write!(f, "WebSocket: {end}"),
             Error::Refused(reason, text) => {
                 write!(f, "the broker refused the connection: {reason}{}", detail(text))
@@ -63,3 +66,27 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// What a user can do about it, for an error of TLS that has a remedy.
+    pub fn tls_hint(&self) -> Option<&'static str> {
+        use rustls::CertificateError::{
+            BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer,
+        };
+        use rustls::{AlertDescription, Error as Tls};
+        let Error::Tls(error) = self else { return None };
+        match error {
+            Tls::InvalidCertificate(UnknownIssuer | BadSignature) => {
+                Some("give its authority with --cafile")
+            }
+            Tls::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+                Some("give the name in the certificate with -h")
+            }
+            Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+                Some("give one with --cert and --key")
+            }
+            Tls::InvalidMessage(_) => Some("check the port"),
+            _ => None,
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! MQTT clients on sockets: TCP, Unix sockets and WebSocket under `whimbrel-client-core`.
+//! MQTT clients on sockets: TCP, TLS, Unix sockets and WebSocket under `whimbrel-client-core`.
 //!
 //! [`Client`] blocks its thread and is what a tool needs. [`Link`] is the non-blocking piece
 //! below, for a loop that holds many connections at once.
@@ -27,10 +27,12 @@ mod blocking;
 mod error;
 mod link;
 mod stream;
+mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
 pub use blocking::{Client, Connected, Settings};
 pub use error::Error;
 pub use link::Link;
 pub use mio::Waker;
+pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};

@@ -1,22 +1,23 @@
 //! One client on one socket, driven by readiness.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use mio::{Registry, Token};
+use rustls::ClientConnection;
 use whimbrel_client_core::{Client, Event, Limits, Millis};
 use whimbrel_codec::Connect;
 use whimbrel_transport::websocket;
 
 use crate::address::bracketed;
 use crate::stream::Stream;
-use crate::{Address, Error};
+use crate::{Address, Error, tls};
 
 /// The payload of a WebSocket frame, in bytes, at most.
 const FRAME_LEN_MAX: usize = 64 * 1024;
 
-/// A sans-I/O client, its socket, and the WebSocket between them if there is one.
+/// A sans-I/O client, its socket, and between them TLS and WebSocket, if they are asked for.
 ///
 /// Register it edge-triggered, tell [`Link::handle_ready`] what the poll reports, and call
 /// [`Link::drive`] whenever it is readable, writable or has been given a command.
@@ -24,6 +25,7 @@ pub struct Link {
     /// For commands and getters; its inputs and outputs are the link's business.
     pub client: Client,
     stream: Stream,
+    tls: Option<Box<ClientConnection>>,
     websocket: Option<WebSocket>,
     readable: bool,
     writable: bool,
@@ -46,10 +48,10 @@ impl Link {
         now: Millis,
     ) -> Result<Link, Error> {
         let stream = open(address, timeout)?;
-        let websocket = WebSocket::new(address)?;
+        let (tls, websocket) = layers(address)?;
         let mut client = Client::new(limits);
         client.connect(now, connect)?;
-        Ok(Link { client, stream, websocket, readable: true, writable: true })
+        Ok(Link { client, stream, tls, websocket, readable: true, writable: true })
     }
 
     /// As [`Link::connect`], with the session of this client. The socket is to be registered anew.
@@ -62,9 +64,10 @@ impl Link {
     ) -> Result<(), Error> {
         self.client.handle_connection_lost();
         let stream = open(address, timeout)?;
-        let websocket = WebSocket::new(address)?;
+        let (tls, websocket) = layers(address)?;
         self.client.connect(now, connect)?;
         self.stream = stream;
+        self.tls = tls;
         self.websocket = websocket;
         self.readable = true;
         self.writable = true;
@@ -89,6 +92,13 @@ impl Link {
 
     /// True while bytes wait for the socket.
     pub fn has_output(&self) -> bool {
+        match &self.tls {
+            Some(tls) => tls.wants_write() || (!tls.is_handshaking() && self.has_plain_output()),
+            None => self.has_plain_output(),
+        }
+    }
+
+    fn has_plain_output(&self) -> bool {
         match &self.websocket {
             Some(ws) => {
                 !ws.pending.is_empty()
@@ -122,9 +132,20 @@ impl Link {
                 None => self.client.poll_transmit().unwrap_or_default(),
             };
             if bytes.is_empty() {
-                return Ok(());
+                return self.write_tls();
             }
-            match self.stream.write(bytes) {
+            let written = match &mut self.tls {
+                Some(tls) => Ok(tls::send(tls, bytes)),
+                None => self.stream.write(bytes),
+            };
+            match written {
+                // TLS has something to do first.
+                Ok(0) if self.tls.is_some() => {
+                    self.write_tls()?;
+                    if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+                        return Ok(());
+                    }
+                }
                 Ok(len) => match &mut self.websocket {
                     Some(ws) => drop(ws.pending.drain(..len)),
                     None => self.client.handle_transmitted(now, len),
@@ -135,6 +156,29 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Writes what TLS has encrypted, as far as the socket takes it.
+    fn write_tls(&mut self) -> Result<(), Error> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while self.writable && tls.wants_write() {
+            match tls.write_tls(&mut self.stream) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Lost(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the server that nothing more will come, if there is a way to do so.
+    pub(crate) fn close(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // It was only politeness.
+            let _ = self.write_tls();
+        }
     }
 
     /// Whether the socket took all that it was given last.
@@ -155,15 +199,21 @@ impl Link {
     }
 
     fn read(&mut self, now: Millis, buffer: &mut [u8]) -> Result<(), Error> {
-        let len = match self.stream.read(buffer) {
+        let read = match &mut self.tls {
+            Some(tls) => tls::receive(tls, &mut self.stream, buffer),
+            None => self.stream.read(buffer).map_err(Error::Lost),
+        };
+        let len = match read {
+            // What TLS has to answer goes out.
+            Ok(0) if self.tls.is_some() => return self.write(now),
             Ok(0) => return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Error::Lost(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 return Ok(());
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(Error::Lost(error)),
+            Err(Error::Lost(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
         };
         let bytes = buffer.get_mut(..len).unwrap_or_default();
         let Some(ws) = &mut self.websocket else {
@@ -182,6 +232,17 @@ impl Link {
 
 fn open(address: &Address, timeout: Duration) -> Result<Stream, Error> {
     Stream::connect(address, timeout).map_err(|error| Error::Connect(address.to_string(), error))
+}
+
+/// What is to stand between the socket and MQTT.
+type Layers = (Option<Box<ClientConnection>>, Option<WebSocket>);
+
+fn layers(address: &Address) -> Result<Layers, Error> {
+    let Address::Tls { inner, tls } = address else { return Ok((None, WebSocket::new(address)?)) };
+    let (Address::Tcp { host, .. } | Address::WebSocket { host, .. }) = &**inner else {
+        return Err(Error::Connect(address.to_string(), io::ErrorKind::Unsupported.into()));
+    };
+    Ok((Some(tls.connect(host)?), WebSocket::new(inner)?))
 }
 
 impl WebSocket {

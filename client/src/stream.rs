@@ -23,6 +23,7 @@ impl Stream {
                 stream.set_nonblocking(true)?;
                 return Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)));
             }
+            Address::Tls { inner, .. } => return Stream::connect(inner, timeout),
             Address::Tcp { host, port } | Address::WebSocket { host, port, .. } => (host, *port),
         };
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -46,18 +47,26 @@ impl Stream {
             Stream::Unix(stream) => stream.register(registry, token, interests),
         }
     }
+}
 
-    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(bytes),
             Stream::Unix(stream) => stream.read(bytes),
         }
     }
+}
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -186,8 +186,8 @@ impl EventLoop {
         self.wrote(id, blocked, mqtt, more)
     }
 
-    /// Encrypts one batch of what the layers above TLS give, and writes it. What the socket does not
-    /// take stays with the layer, and nothing more is encrypted before it is gone.
+    /// Encrypts one batch of what the layers above TLS give, and writes it. What the socket does
+    /// not take stays with the layer, and nothing more is encrypted before it is gone.
     fn write_sealed(&mut self, id: ConnId, waiting: usize, allowed: usize) -> Written {
         let Some(connection) = self.connections.get_mut(id) else { return Written::Failed };
         let Some(layer) = &mut connection.layer else { return Written::Failed };
@@ -223,8 +223,8 @@ impl EventLoop {
     }
 }
 
-/// `head` and the first `allowed` bytes of the chunks, as far as they go into one batch; copied only
-/// if they are not in one piece.
+/// `head` and the first `allowed` bytes of the chunks, as far as they go into one batch; copied
+/// only if they are not in one piece.
 fn gather<'a>(
     head: &'a [u8],
     mut chunks: impl Iterator<Item = &'a [u8]>,

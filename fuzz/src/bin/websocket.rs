@@ -1,13 +1,16 @@
 //! Any bytes as what a WebSocket peer sends: however they are torn, the same MQTT bytes come out
-//! and the connection ends for the same reason. The first byte chooses the role and the limit, the
-//! second the size of the pieces.
+//! and the connection ends for the same reason. Web pages come in only from where they may, and no
+//! token is shown. The first byte chooses the role, the limit and the origins, the second the size
+//! of the pieces.
 #![no_main]
 
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use whimbrel_transport::websocket::server::{Config, Received, Server};
+use whimbrel_transport::websocket::server::{Config, Received, Request, Server};
 use whimbrel_transport::websocket::{Decoded, Decoder, End, Role};
+
+const ORIGIN: &str = "https://page.example";
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&[mode, step], bytes)) = bytes.split_first_chunk() else { return };
@@ -15,7 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
     let limit = (mode & 4 != 0).then_some(64);
     let (whole, torn) = (bytes.len(), step);
     match mode & 3 {
-        2 | 3 => assert_eq!(serve(limit, bytes, torn), serve(limit, bytes, whole)),
+        2 | 3 => {
+            let origins = (mode & 8 != 0).then(|| vec![ORIGIN.to_owned()]);
+            let config = Arc::new(Config { message_len_max: limit, origins, ..Config::default() });
+            assert_eq!(serve(&config, bytes, torn), serve(&config, bytes, whole));
+        }
         other => {
             let role = if other == 0 { Role::Server } else { Role::Client };
             assert_eq!(decode(role, limit, bytes, torn), decode(role, limit, bytes, whole));
@@ -45,9 +52,8 @@ fn decode(role: Role, limit: Option<u32>, bytes: &[u8], step: usize) -> (Vec<u8>
 }
 
 /// As [`decode`], opening handshake included; a slow socket takes what is sent.
-fn serve(limit: Option<u32>, bytes: &[u8], step: usize) -> (bool, Vec<u8>, Option<End>) {
-    let config = Config { message_len_max: limit, ..Config::default() };
-    let mut server = Server::new(Arc::new(config));
+fn serve(config: &Arc<Config>, bytes: &[u8], step: usize) -> (bool, Vec<u8>, Option<End>) {
+    let mut server = Server::new(config.clone());
     let mut all = Vec::new();
     let mut why = None;
     let mut was_opened = false;
@@ -59,6 +65,9 @@ fn serve(limit: Option<u32>, bytes: &[u8], step: usize) -> (bool, Vec<u8>, Optio
         assert!(opened.is_none() || !was_opened, "opened once");
         assert!(why.is_none() || (mqtt.is_empty() && end.is_none()), "nothing follows the end");
         was_opened |= opened.is_some();
+        if let Some(request) = opened {
+            check(&request, config);
+        }
         assert!(was_opened || mqtt.is_empty(), "MQTT bytes before the handshake");
         all.extend_from_slice(mqtt);
         why = why.or(end);
@@ -70,4 +79,17 @@ fn serve(limit: Option<u32>, bytes: &[u8], step: usize) -> (bool, Vec<u8>, Optio
         waiting -= written;
     }
     (was_opened, all, why)
+}
+
+/// What was let in.
+fn check(request: &Request, config: &Config) {
+    if let (Some(origin), Some(_)) = (&request.origin, &config.origins) {
+        assert!(origin.eq_ignore_ascii_case(ORIGIN), "a page of {origin} was let in");
+    }
+    if let Some(token) = request.bearer() {
+        assert!(request.authorization.as_deref().is_some_and(|header| header.ends_with(token)));
+        let shown = format!("{request:?}");
+        let plain = Request { authorization: None, ..request.clone() };
+        assert_eq!(shown, format!("{plain:?}"), "a token is shown");
+    }
 }

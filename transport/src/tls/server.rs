@@ -103,6 +103,7 @@ impl Server {
         }
         let progress = self.engine.open(bytes, &mut self.unsent);
         let mut fault = progress.error.map(Fault::Tls);
+        let mut broken = fault.is_some();
         let rest = bytes.get(progress.used..).unwrap_or_default();
         self.torn.clear();
         if fault.is_none() && !progress.closed {
@@ -110,6 +111,7 @@ impl Server {
         }
         if self.torn.len() > TORN_LEN_MAX {
             fault = Some(Fault::TooLong);
+            broken = true;
         }
         let mut plain = progress.plain;
         let mut opened = None;
@@ -123,15 +125,13 @@ impl Server {
             }
         }
         let end = match fault {
-            Some(fault) => {
-                // Its alert says it all.
-                self.closing = Closing::Sent;
-                Some(End::Fault(fault))
-            }
+            Some(fault) => Some(End::Fault(fault)),
             None => progress.closed.then_some(End::PeerClosed),
         };
-        if end.is_some() {
-            self.ended = true;
+        self.ended = end.is_some();
+        if broken {
+            // An alert says it all, and rustls is not asked again.
+            self.closing = Closing::Sent;
             self.torn.clear();
         }
         if self.torn.is_empty() {
@@ -265,7 +265,10 @@ impl std::error::Error for Fault {}
 fn certificate_fault(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match error {
         CertificateError::Revoked => f.write_str("is revoked"),
-        CertificateError::UnknownIssuer => f.write_str("has an issuer that is not in client_ca"),
+        // Of an authority that only has the name of one of ours.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            f.write_str("has an issuer that is not in client_ca")
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             f.write_str("has expired")
         }
