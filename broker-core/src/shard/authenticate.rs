@@ -148,6 +148,7 @@ impl Shard {
     ) -> Flow {
         match outcome {
             Outcome::Accepted { principal, data } => {
+                self.forgive_login(id, connect);
                 self.admit(id, connect, assigned, principal, data.as_deref())
             }
             Outcome::Continue { exchange, data } => {

@@ -129,6 +129,10 @@ impl EventLoop {
                     break;
                 }
                 let Some((socket, peer)) = accepting.next(self.now) else { break };
+                if let Err(why) = self.core.may_open(self.now, &peer) {
+                    self.log.turned_away(self.now, &peer, why);
+                    continue;
+                }
                 let layer = accepting.layer();
                 let id = self.open(socket, layer, peer);
                 self.read(id);
