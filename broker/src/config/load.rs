@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Input, KEYS, Key, find};
-use super::{Config, ConfigError, Endpoint, Listener, listener};
+use super::{Config, ConfigError, Endpoint, Listener, limit, listener};
 
 /// What a configuration is made from.
 #[derive(Clone, Debug, Default)]
@@ -78,10 +78,25 @@ pub(super) fn apply_file(config: &mut Config, name: &str, text: &str) -> Result<
     let mut reader = Reader { config, listeners: None };
     let result = reader.table("", table.get_ref(), &place);
     let listeners = reader.listeners.take();
-    result.map_err(|(at, what)| ConfigError { place: place(at), what })?;
+    let wrong = |(at, what)| ConfigError { place: place(at), what };
+    result.map_err(wrong)?;
     if let Some(listeners) = listeners {
         config.listeners = listeners;
     }
+    // They name listeners.
+    apply_limits(config, table.get_ref()).map_err(wrong)
+}
+
+fn apply_limits(config: &mut Config, table: &DeTable<'_>) -> Result<(), listener::At> {
+    let Some((_, value)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == "limit") else {
+        return Ok(());
+    };
+    let DeValue::Array(tables) = value.get_ref() else {
+        let what = "key `limit` must be a list of tables: write [[limit]]";
+        return Err((value.span().start, what.into()));
+    };
+    let read = |table| limit::read(table, &config.listeners);
+    config.core.limits = tables.iter().map(read).collect::<Result<_, _>>()?;
     Ok(())
 }
 
@@ -101,6 +116,9 @@ impl Reader<'_> {
             let path = format!("{prefix}{}", key.get_ref());
             if path == "listener" {
                 self.listeners(value, place)?;
+                continue;
+            }
+            if path == "limit" {
                 continue;
             }
             let inner = format!("{path}.");

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 mod keys;
+mod limit;
 mod listener;
 mod load;
 mod print;
@@ -188,6 +189,7 @@ fn core_defaults() -> whimbrel_broker_core::Config {
 impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
+        limit::relate(&mut self.core.limits, &self.listeners, &other.listeners);
         self.listeners.clone_from(&other.listeners);
         self.allow_anonymous = other.allow_anonymous;
         self.shards = other.shards;

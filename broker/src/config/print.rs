@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, Endpoint, KEYS};
+use super::{Config, Endpoint, KEYS, limit};
 
 /// Lines of comments are not longer than this.
 const WIDTH: usize = 96;
@@ -40,6 +40,13 @@ pub fn print(config: &Config) -> String {
             }
         };
     }
+    comment(
+        &mut out,
+        "Limits of some clients: [[limit]] tables. `per` says whose sum is limited: that of a \
+         listener, address, user or client. To whom it applies: `listener`, `address`, `user`, \
+         `client_id` (both may have `*`), `anonymous`.",
+    );
+    limit::print(&mut out, &config.core.limits, &config.listeners);
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
