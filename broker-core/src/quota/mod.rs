@@ -1,8 +1,8 @@
 //! Who has how much of the broker: counts and rates that shards share, and bans.
 //!
 //! A table of limits names whose sum it limits; each such sum is a [`Share`]. Only opening,
-//! admitting and closing a connection look shares up, under a lock that nobody takes if there are no
-//! tables; a connection holds on to its shares, and charging one is an atomic operation.
+//! admitting and closing a connection look shares up, under a lock that nobody takes if there are
+//! no tables; a connection holds on to its shares, and charging one is an atomic operation.
 
 mod bans;
 mod bucket;
