@@ -6,13 +6,22 @@
 //!
 //! There is no clock, socket or thread here: time and what was fetched are parameters.
 
+extern crate alloc;
+
 mod attempt;
+mod methods;
+pub mod password;
 mod principal;
 mod rules;
+pub mod scram;
+pub mod token;
 
 pub use attempt::{
     Anonymous, Attempt, Authenticator, Certificate, Exchange, Outcome, Proof, Refusal, Refused,
     Secret, Ticket,
 };
+pub use methods::{
+    AceMethod, CheckAgain, MethodOutcome, PasswordMethod, Random, ScramMethod, TokenMethod,
+};
 pub use principal::{Method, Permission, Principal};
-pub use rules::{Access, Action, Decision, Rights, Rules};
+pub use rules::{Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict};

@@ -195,6 +195,40 @@ fn beyond_the_pending_the_oldest_that_has_not_sent_connect_goes() {
     assert!(broker.links[connected].open);
 }
 
+#[test]
+fn a_connection_through_a_proxy_is_judged_by_its_own_address() {
+    let values = Values { max_connections: Some(1), ..Values::default() };
+    let tables = ["address", "listener"].map(|per| match per {
+        "address" => limit(Per::Address, everybody(), values.clone()),
+        _ => {
+            limit(Per::Listener, everybody(), Values { max_connections: Some(3), ..values.clone() })
+        }
+    });
+    let mut broker =
+        with_users(1, Config { max_failed_logins_per_address: 1, ..limited(tables.into()) });
+    let through = |broker: &mut Broker, from: &str, connect: Connect<'_>| {
+        let now = broker.now;
+        broker.shards[0].may_open(now, &Peer::MEMORY).ok()?;
+        let link = broker.open(0, V5);
+        let conn = broker.links[link].conn;
+        broker.shards[0].handle_source(conn, peer(from).address.unwrap());
+        broker.settle();
+        broker.send(link, &Packet::Connect(connect));
+        Some(link)
+    };
+    let first = through(&mut broker, "10.0.0.1", named("a", "u")).unwrap();
+    let second = through(&mut broker, "10.0.0.1", named("b", "u")).unwrap();
+    let other = through(&mut broker, "10.0.0.2", named("c", "u")).unwrap();
+    let open = [first, second, other].map(|link| broker.links[link].open);
+    assert_eq!(open, [true, false, true]);
+    through(&mut broker, "10.0.0.3", wrong("d", "u")).unwrap();
+    let banned = through(&mut broker, "10.0.0.3", named("d", "u")).unwrap();
+    assert_eq!(broker.received(banned), []);
+    assert!(!broker.links[banned].open);
+    through(&mut broker, "10.0.0.4", named("e", "u")).unwrap();
+    assert_eq!(through(&mut broker, "10.0.0.5", named("f", "u")), None, "the listener is full");
+}
+
 /// Slow-loris: each byte in time, the whole never.
 #[test]
 fn the_time_for_connect_does_not_move_with_each_byte() {
@@ -542,10 +576,10 @@ fn an_idle_client_that_stalls_later_has_its_whole_time() {
     let link = broker.client(V5, "c");
     broker.subscribe(link, "t", ONCE);
     for wait_s in [0, 10, 29, 31, 55] {
-        broker.publish(publisher, "t", b"x", ONCE, false);
+        broker.publish(publisher, "t", &[7; 5000], ONCE, false);
         broker.advance(wait_s * 1000);
         broker.links[link].stalled = true;
-        broker.publish(publisher, "t", b"x", ONCE, false);
+        broker.publish(publisher, "t", &[7; 5000], ONCE, false);
         broker.advance(59_000);
         assert!(broker.links[link].open, "after {wait_s} s");
         broker.links[link].stalled = false;

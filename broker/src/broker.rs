@@ -11,25 +11,31 @@ use whimbrel_broker_core::{Count, Shard, ShardId, Shared};
 use whimbrel_store::{MemoryStore, OpenError, Store};
 use whimbrel_transport::websocket::server;
 
-use crate::config::{Config, ConfigError, Endpoint};
+use crate::access::{Access, Files, Gate};
+use crate::config::{Config, ConfigError, Endpoint, Listener};
 use crate::crew::{Crew, Pace};
 use crate::durable::DataDir;
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
 use crate::listen::{Acceptor, Bound, bind_all};
 use crate::mailbox::{Control, Mailbox};
 use crate::process;
+use crate::tls::TlsListener;
 
 /// A running broker. Dropping it does not stop it: [`Handle::shut_down`] does.
 pub struct Broker {
-    endpoints: Vec<Endpoint>,
+    listeners: Vec<Listener>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     data_dir: Option<DataDir>,
+    gate: Arc<Gate>,
     handle: Handle,
 }
 
 /// Steers a running broker, from any thread.
 #[derive(Clone)]
-pub struct Handle(Arc<Peers>);
+pub struct Handle {
+    peers: Arc<Peers>,
+    access: Arc<Access>,
+}
 
 /// Why a broker did not start.
 #[derive(Debug)]
@@ -79,15 +85,26 @@ impl Broker {
         process::raise_file_limit();
         process::reserve_files();
         let shards = shard_count(config.shards);
+        let tls = config.listeners.iter().map(TlsListener::of).collect::<Result<Vec<_>, _>>();
+        let tls = tls.map_err(StartError::Config)?;
         let bound = bind_all(config, shards).map_err(StartError::Config)?;
-        let endpoints = bound.iter().map(|bound| bound.endpoint.clone()).collect();
-        let acceptors = distribute(bound, shards);
+        let mut listeners = config.listeners.clone();
+        for (listener, bound) in listeners.iter_mut().zip(&bound) {
+            listener.endpoint = bound.endpoint.clone();
+        }
+        let acceptors = distribute(bound, &listeners, &tls, shards);
         let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKER));
         let wakers = wakers.collect::<io::Result<Vec<Waker>>>()?;
+        let files = Files::read(config).map_err(StartError::Config)?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
+        let gate = Arc::new(Gate::new(config, &files, secret));
+        let seed = process::unpredictable();
         let peers = Arc::new(Peers {
             mailboxes: wakers.into_iter().map(Mailbox::new).collect(),
-            shared: Shared::new(shards, process::unpredictable()),
+            tls,
+            shared: Shared::with_access(shards, seed, gate.clone(), files.rules),
             epoch: Instant::now(),
             epoch_ms: process::wall_ms(),
         });
@@ -106,7 +123,10 @@ impl Broker {
             let thread = std::thread::Builder::new().name(format!("whimbrel-{id}"));
             threads.push(thread.spawn(move || crew.work(id))?);
         }
-        Ok((Broker { endpoints, threads, data_dir, handle: Handle(peers) }, crew))
+        gate.start(&peers.mailboxes)?;
+        let access = Arc::new(Access::new(gate.clone(), peers.clone(), config, files.watched));
+        let handle = Handle { peers, access };
+        Ok((Broker { listeners, threads, data_dir, gate, handle }, crew))
     }
 
     /// The shards' cores, with all that the data directory has kept.
@@ -138,8 +158,8 @@ impl Broker {
     }
 
     /// Where clients connect, with the ports that the system chose.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// Steers this broker from elsewhere.
@@ -157,11 +177,12 @@ impl Broker {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
         }
+        self.gate.stop();
         if let Some(data_dir) = self.data_dir {
             data_dir.stop();
         }
-        for endpoint in &self.endpoints {
-            if let Endpoint::Unix(path) = endpoint {
+        for listener in &self.listeners {
+            if let Endpoint::Unix(path) = &listener.endpoint {
                 // Somebody may have removed it already.
                 let _ = std::fs::remove_file(path);
             }
@@ -173,19 +194,48 @@ impl Broker {
 impl Handle {
     /// Stops accepting, tells all clients, and ends the shards within seconds.
     pub fn shut_down(&self) {
-        self.0.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::ShutDown));
+        self.peers.mailboxes.iter().for_each(|mailbox| mailbox.control(Control::ShutDown));
     }
 
-    /// Puts the limits of `config` in force; listeners and shards stay as they are.
-    pub fn reconfigure(&self, config: &Config) {
+    /// Puts in force what of `config` can change in a running broker: limits, who may connect and
+    /// what those may do, TLS of its listeners; what else belongs to listeners, and the shards, stay
+    /// as they are.
+    ///
+    /// # Errors
+    /// If a file that says who may do what cannot be used; then nothing has changed.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), ConfigError> {
+        self.access.reconfigure(config)?;
+        let reload = |(current, listener): (&Option<Arc<TlsListener>>, &Listener)| {
+            let (Some(current), Some(tls)) = (current, &listener.tls) else { return false };
+            current.reload(tls.clone())
+        };
+        let reloaded = self.peers.tls.iter().zip(&config.listeners).map(reload).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
         let config = Arc::new(config.clone());
         let send = |mailbox: &Mailbox| mailbox.control(Control::Reconfigure(config.clone()));
-        self.0.mailboxes.iter().for_each(send);
+        self.peers.mailboxes.iter().for_each(send);
+        Ok(())
+    }
+
+    /// Reads files again that have changed.
+    pub(crate) fn reload_changed_files(&self) {
+        self.access.reload_if_changed();
+        let all = self.peers.tls.iter().flatten();
+        let reloaded = all.map(|tls| tls.reload_if_changed()).collect::<Vec<_>>();
+        self.check_certificates(reloaded.contains(&true));
+    }
+
+    /// Has those closed whose certificates are no longer good enough.
+    fn check_certificates(&self, changed: bool) {
+        if changed {
+            let send = |mailbox: &Mailbox| mailbox.control(Control::CheckCertificates);
+            self.peers.mailboxes.iter().for_each(send);
+        }
     }
 
     /// A counter, summed over all shards.
     pub fn count(&self, count: Count) -> u64 {
-        self.0.shared.stats.get(count)
+        self.peers.shared.stats.get(count)
     }
 }
 
@@ -197,15 +247,27 @@ fn shard_count(wanted: u16) -> u16 {
 
 /// What each shard accepts from: its own socket of each address, and the first one alone from what
 /// has but one socket.
-fn distribute(bound: Vec<Bound>, shards: u16) -> Vec<Vec<(u16, Acceptor, Speaks)>> {
+fn distribute(
+    bound: Vec<Bound>,
+    listeners: &[Listener],
+    tls: &[Option<Arc<TlsListener>>],
+    shards: u16,
+) -> Vec<Vec<(u16, Acceptor, Speaks)>> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-    for (at, Bound { endpoint, acceptors }) in bound.into_iter().enumerate() {
-        let speaks = match endpoint {
+    for (at, ((Bound { endpoint, acceptors }, listener), tls)) in
+        bound.into_iter().zip(listeners).zip(tls).enumerate()
+    {
+        let websocket = match endpoint {
             Endpoint::WebSocket(_, path) => {
-                let config = server::Config { path, ..server::Config::default() };
-                Speaks::WebSocket(Arc::new(config))
+                let origins = listener.origins.clone();
+                Some(server::Config { path, origins, ..server::Config::default() })
             }
-            Endpoint::Tcp(_) | Endpoint::Unix(_) => Speaks::Mqtt,
+            Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+        };
+        let speaks = Speaks {
+            proxy_from: listener.proxy_protocol_from.as_slice().into(),
+            tls: tls.clone(),
+            websocket: websocket.map(Arc::new),
         };
         for (acceptor, shard) in acceptors.into_iter().zip(&mut by_shard) {
             shard.push((at as u16, acceptor, speaks.clone()));
@@ -253,10 +315,8 @@ mod tests {
     /// traffic and of sleep, and the broker shuts down in either state.
     #[test]
     fn nothing_is_lost_while_shards_change_hands() {
-        let listener = crate::config::Listener {
-            endpoint: Endpoint::Tcp(([127, 0, 0, 1], 0).into()),
-            origin: "test".into(),
-        };
+        let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+        let listener = crate::config::Listener::new(endpoint, "test");
         let config = Config { shards: 3, listeners: vec![listener], ..Config::default() };
         let restless = Pace {
             busy_window: Duration::from_millis(1),
@@ -265,7 +325,9 @@ mod tests {
             idle: f64::INFINITY,
         };
         let (broker, crew) = Broker::start_with(&config, restless).unwrap();
-        let [Endpoint::Tcp(address)] = broker.endpoints() else { panic!("one TCP listener") };
+        let [Listener { endpoint: Endpoint::Tcp(address), .. }] = broker.listeners() else {
+            panic!("one TCP listener")
+        };
         let mut subscribers: Vec<_> = (0..6)
             .map(|at| {
                 let mut stream = client(address.port(), &format!("subscriber-{at}"));

@@ -45,6 +45,8 @@ pub(crate) enum Flag {
     Draining = 128,
     /// Closing is to wait for the peer.
     Linger = 256,
+    /// It stands in the list of those in a handshake of TLS that are to be read.
+    InHandshake = 512,
 }
 
 impl Connection {
@@ -136,6 +138,9 @@ impl Connections {
     /// None for a Unix socket, or if the peer is gone.
     pub(crate) fn peer_address(&self, id: ConnId) -> Option<SocketAddr> {
         let connection = self.get(id)?;
+        if let Some(source) = connection.layer.as_ref().and_then(|layer| layer.source()) {
+            return Some(source);
+        }
         match self.recent.get(id.0 as usize % RECENT) {
             Some(Some((recent, address))) if *recent == id => Some(*address),
             _ => connection.socket.peer_address(),
@@ -150,5 +155,10 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Numbers from here on are not in use.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 }

@@ -5,9 +5,10 @@
 //! - [`Signals`]: a broker as a process, steered by signals;
 //! - `crew`: the threads, and which of them runs which shard;
 //! - `event_loop`: one shard's loop around [`whimbrel_broker_core::Shard`]; `mailbox`: what shards
-//!   hand each other; `durable`: the data directory; `connection`, `socket`, `layer`: what a
-//!   client's connection is made of.
+//!   hand each other; `durable`: the data directory; `connection`, `socket`, `layer`, `tls`:
+//!   what a client's connection is made of.
 
+mod access;
 mod broker;
 pub mod config;
 mod connection;
@@ -21,6 +22,8 @@ mod mailbox;
 mod process;
 mod signals;
 mod socket;
+mod tls;
+mod watched;
 
 pub use broker::{Broker, Handle, StartError};
 pub use signals::Signals;

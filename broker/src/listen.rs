@@ -117,10 +117,7 @@ mod tests {
 
     fn local(port: u16) -> Config {
         let endpoint = Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
-        Config {
-            listeners: vec![Listener { endpoint, origin: "here".into() }],
-            ..Config::default()
-        }
+        Config { listeners: vec![Listener::new(endpoint, "here")], ..Config::default() }
     }
 
     #[test]

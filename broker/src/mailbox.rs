@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_auth::{Outcome, Ticket};
 use whimbrel_broker_core::{Mail, Peer};
 
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub(crate) struct Inbox {
     pub(crate) mail: Mail,
     /// Connections whose sessions it holds.
     pub(crate) moved: Vec<Moved>,
+    /// What became of attempts to connect.
+    pub(crate) outcomes: Vec<(Ticket, Outcome)>,
     /// What the process wants of it.
     pub(crate) control: Vec<Control>,
 }
@@ -41,13 +44,20 @@ pub(crate) struct Moved {
 pub(crate) enum Control {
     /// Tell the clients, and end.
     ShutDown,
+    /// What clients may do has changed.
+    RulesChanged,
     /// Limits have changed.
     Reconfigure(Arc<Config>),
+    /// What is asked of client certificates has changed.
+    CheckCertificates,
 }
 
 impl Inbox {
     fn is_empty(&self) -> bool {
-        self.mail.is_empty() && self.moved.is_empty() && self.control.is_empty()
+        self.mail.is_empty()
+            && self.moved.is_empty()
+            && self.outcomes.is_empty()
+            && self.control.is_empty()
     }
 
     fn len_bytes(&self) -> usize {
@@ -106,6 +116,13 @@ impl<W: Wake> Mailbox<W> {
     pub(crate) fn control(&self, control: Control) {
         let mut inbox = self.lock();
         inbox.control.push(control);
+        self.filled(inbox);
+    }
+
+    /// What became of an attempt to connect.
+    pub(crate) fn outcome(&self, ticket: Ticket, outcome: Outcome) {
+        let mut inbox = self.lock();
+        inbox.outcomes.push((ticket, outcome));
         self.filled(inbox);
     }
 

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::config::{Config, KEYS, Loaded, Sources, load};
+use crate::config::{Config, KEYS, Listener, Loaded, Sources, load};
 use crate::log::LogControl;
 use crate::{Broker, Handle};
 
@@ -35,6 +36,7 @@ impl Signals {
     ) -> io::Result<()> {
         let log = Arc::new(log);
         let handle = broker.handle();
+        let files = handle.clone();
         let mut steering = Steering { handle, sources, config, log: log.clone(), stopping: false };
         let Signals(mut signals) = self;
         std::thread::Builder::new().name("whimbrel-signal".into()).spawn(move || {
@@ -42,10 +44,23 @@ impl Signals {
                 steering.handle(signal);
             }
         })?;
+        watch_files(files)?;
         let result = broker.join();
         log.flush();
         result
     }
+}
+
+/// How often files are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Has files that change read again, as long as the process lives.
+fn watch_files(handle: Handle) -> io::Result<()> {
+    let watch = move || loop {
+        std::thread::sleep(WATCH);
+        handle.reload_changed_files();
+    };
+    std::thread::Builder::new().name("whimbrel-files".into()).spawn(watch).map(drop)
 }
 
 struct Steering {
@@ -84,22 +99,25 @@ impl Steering {
         for fixed in unchangeable(&self.config, &config) {
             tracing::warn!("`{fixed}` changes only when the broker is restarted");
         }
-        self.log.set_level(config.log_level);
-        self.handle.reconfigure(&config);
         // What stays as it was is still the old one, for the next comparison.
-        self.config = config.with_fixed_of(&self.config);
+        let config = config.with_fixed_of(&self.config);
+        if let Err(error) = self.handle.reconfigure(&config) {
+            tracing::error!("configuration not reloaded: {error}");
+            return;
+        }
+        self.log.set_level(config.log_level);
+        self.config = config;
         tracing::info!("configuration reloaded");
     }
 }
 
-/// What differs and cannot change in a running broker.
+/// What differs and cannot change in a running broker. Of a listener, all in its table
+/// `[listener.tls]` can change, but not whether it has one.
 fn unchangeable(old: &Config, new: &Config) -> Vec<&'static str> {
     let differs = |key: &&crate::config::Key| !key.live && key.shown(old) != key.shown(new);
     let mut all: Vec<_> = KEYS.iter().filter(differs).map(|key| key.path).collect();
-    let endpoints = |config: &Config| {
-        config.listeners.iter().map(|listener| listener.endpoint.clone()).collect::<Vec<_>>()
-    };
-    if endpoints(old) != endpoints(new) {
+    let fixed = |config: &Config| config.listeners.iter().map(Listener::fixed).collect::<Vec<_>>();
+    if fixed(old) != fixed(new) {
         all.push("listener");
     }
     all

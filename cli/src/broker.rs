@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
-use whimbrel_broker::config::{Config, Durability, KEYS, Loaded, Shortcuts, Sources, load, print};
+use whimbrel_broker::config::{
+    CertificateFiles, Config, Durability, KEYS, Loaded, Shortcuts, Sources, load, print,
+};
 use whimbrel_broker::{Broker, Signals, StartError, log};
 
 use crate::failure::Failure;
@@ -32,6 +34,15 @@ pub struct Args {
     /// No WebSocket listener.
     #[arg(long)]
     no_websocket: bool,
+    /// Port of the first TCP listener with TLS; 0: any free one.
+    #[arg(long, value_name = "PORT")]
+    tls_port: Option<u16>,
+    /// Certificate chain of that listener (PEM); `whimbrel certs` makes one for tests.
+    #[arg(long, value_name = "FILE", requires = "key", requires = "tls_port")]
+    certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// Show the configuration in force, as a file with comments, and exit.
     #[arg(long)]
     print_config: bool,
@@ -98,6 +109,11 @@ impl Args {
                 port: self.port,
                 ws_port: self.ws_port,
                 no_websocket: self.no_websocket,
+                tls_port: self.tls_port,
+                certificate: self
+                    .certificate
+                    .zip(self.key)
+                    .map(|(certificate, key)| CertificateFiles::new(certificate, key)),
             },
         }
     }
@@ -134,12 +150,12 @@ fn serve(sources: Sources, config: Config, warnings: &[String]) -> Result<(), St
 /// Tells people and programs where clients connect.
 fn announce(broker: &Broker, config: &Config) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let endpoints = broker.endpoints();
-    for endpoint in endpoints {
-        writeln!(out, "listening {endpoint}")?;
+    let listeners = broker.listeners();
+    for listener in listeners {
+        writeln!(out, "listening {listener}")?;
     }
-    let urls: Vec<_> = endpoints.iter().map(|endpoint| endpoint.url()).collect();
-    let local = endpoints.iter().all(|endpoint| endpoint.is_local());
+    let urls: Vec<_> = listeners.iter().map(|listener| listener.url()).collect();
+    let local = listeners.iter().all(|listener| listener.endpoint.is_local());
     let reach = if local { "loopback only" } else { "OPEN TO THE NETWORK" };
     let version = env!("CARGO_PKG_VERSION");
     let urls = urls.join(", ");

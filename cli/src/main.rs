@@ -4,8 +4,10 @@
 mod args;
 mod bench;
 mod broker;
+mod certs;
 mod failure;
 mod format;
+mod passwd;
 mod property;
 mod publish;
 mod store;
@@ -37,8 +39,12 @@ enum Command {
     Sub(Box<subscribe::Sub>),
     /// Put load on a broker and measure it.
     Bench(bench::Bench),
+    /// Make certificates for tests.
+    Certs(certs::Certs),
     /// Check, repair, export or import the data directory of a stopped broker.
     Store(store::Store),
+    /// Add, remove or verify users of a password file.
+    Passwd(passwd::Passwd),
 }
 
 fn main() -> ExitCode {
@@ -63,12 +69,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Passwd(args) => passwd::run(&args),
     }
 }
 
-/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and its
-/// store.
+/// Help as it is; an error in one line, with code 1 for the clients, and 2 for the broker and what
+/// belongs to it.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
     let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
@@ -90,7 +98,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     };
     let head = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = head.trim_start_matches("error: ").split_whitespace().collect();
-    let named = tool || command == "store";
+    let named = tool || matches!(command.as_str(), "store" | "passwd" | "certs");
     let help = if named { format!("whimbrel {command} --help") } else { "whimbrel --help".into() };
     Err(Failure::new(code, format!("{}; see `{help}`", words.join(" "))))
 }

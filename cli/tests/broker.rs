@@ -49,8 +49,9 @@ fn a_fault_of_the_configuration_ends_it_with_one_line_and_code_2() {
         ("\nshard = 1\n", ":2: unknown key `shard`; did you mean `shards`?"),
         (
             "[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:0\"\n",
-            ":1: listener tcp 0.0.0.0:0 is open to the network without authentication; bind it to \
-             a loopback address or write `allow_anonymous = true`",
+            ":1: listener tcp 0.0.0.0:0 is open to the network without authentication; name a \
+             `password_file` or another way of authentication, bind it to a loopback address, or \
+             write `allow_anonymous = true`",
         ),
         (
             "durability = \"hope\"",

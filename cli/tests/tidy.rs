@@ -23,7 +23,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("broker", &["codec", "protocol", "topics", "store", "auth", "broker-core", "transport"]),
     ("client-core", &["codec", "protocol"]),
     ("client", &["codec", "client-core", "transport"]),
-    ("cli", &["broker", "client", "client-core", "codec", "store"]),
+    ("cli", &["auth", "broker", "client", "client-core", "codec", "store"]),
     ("conformance", &["codec"]),
     ("simulator", &["codec", "protocol", "topics", "store", "broker-core"]),
 ];

@@ -34,7 +34,11 @@ pub(crate) fn segment_start(name: &str) -> Option<u64> {
 
 /// The text of `STORE`.
 pub(crate) fn store_text(identity: u64) -> String {
-    format!("whimbrel store\nformat {FORMAT}\nid {identity:016x}\n")
+    text_of(FORMAT, identity)
+}
+
+fn text_of(format: u32, identity: u64) -> String {
+    format!("whimbrel store\nformat {format}\nid {identity:016x}\n")
 }
 
 /// What is wrong with a file that says what it is.
@@ -56,10 +60,13 @@ pub(crate) fn parse_store(text: &[u8]) -> Result<u64, Foreign> {
     if format > FORMAT {
         return Err(Foreign::Later(format));
     }
+    if format == 0 {
+        return Err(bad);
+    }
     let id = rest.strip_prefix("id ").and_then(|id| id.strip_suffix('\n')).ok_or(bad)?;
     let identity = u64::from_str_radix(id, 16).map_err(|_| bad)?;
     // Exactly as it was written, so that no damaged byte goes unseen.
-    if text == store_text(identity) { Ok(identity) } else { Err(bad) }
+    if text == text_of(format, identity) { Ok(identity) } else { Err(bad) }
 }
 
 /// What a segment holds.

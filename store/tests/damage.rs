@@ -170,7 +170,7 @@ fn a_store_of_a_later_version_is_refused() {
 fn a_store_of_the_first_version_is_read() {
     let (world, _) = quiet(1, true);
     let first = copy(&world.disk);
-    let text = String::from_utf8(first.content("STORE")).expect("text");
+    let text = String::from_utf8(first.content("STORE").expect("it is there")).expect("text");
     first.set_content("STORE", text.replace("format 2", "format 1").into_bytes());
     let (_, now) = open_copy(&world.disk).expect("it opens");
     let (_, then) = open_copy(&first).expect("it opens");

@@ -13,7 +13,9 @@
 //! Layers stack by feeding one's output to the next: the slice that a layer below returns is what
 //! `handle_bytes` of the layer above takes.
 //!
-//! Today there is [`websocket`].
+//! There are [`tls`], [`websocket`] and, below both, [`proxy`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod proxy;
+pub mod tls;
 pub mod websocket;

@@ -79,7 +79,7 @@ fn the_query_and_the_uri_form_do_not_matter_to_the_path() {
 fn the_caller_learns_target_authorization_and_origin() {
     let request = REQUEST.replace("/mqtt ", "/mqtt?a=1 ").replace(
         "Host: broker\r\n",
-        "Host: broker\r\nAuthorization: Bearer abc\r\nOrigin: https://page.example\r\n",
+        "Host: page.example\r\nAuthorization: Bearer abc\r\nOrigin: https://page.example\r\n",
     );
     let mut bytes = request.into_bytes();
     let opened = server().handle_bytes(&mut bytes).opened.unwrap();
@@ -286,4 +286,75 @@ fn a_request_cannot_smuggle_lines() {
     assert_eq!(new("a", "b", &[]).as_deref(), Some("path"));
     assert_eq!(new("a", "/b", &[("c", "d\r\nX: y")]).as_deref(), Some("c"));
     assert_eq!(new("a", "/b", &[("c:", "d")]).as_deref(), Some("c:"));
+}
+
+fn ask_from(origin: &str, host: &str, origins: Option<&[&str]>) -> Option<End> {
+    let origins = origins.map(|all| all.iter().map(|origin| (*origin).to_owned()).collect());
+    let mut server = Server::new(Arc::new(Config { origins, ..Config::default() }));
+    let headers = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+    let mut bytes = REQUEST.replace("Host: broker\r\n", &headers).into_bytes();
+    server.handle_bytes(&mut bytes).end
+}
+
+#[test]
+fn web_pages_of_other_hosts_are_refused() {
+    for (origin, host) in [
+        ("http://broker", "broker:8083"),
+        ("https://BROKER:3000", "broker:8083"),
+        ("http://127.0.0.1:8000", "127.0.0.1:8083"),
+        ("http://[::1]:8000", "[::1]:8083"),
+        ("http://[::1]", "[::1]"),
+    ] {
+        assert_eq!(ask_from(origin, host, None), None, "{origin} to {host}");
+    }
+    for (origin, host) in [
+        ("https://evil.example", "127.0.0.1:8083"),
+        ("null", "127.0.0.1:8083"),
+        ("null", "null"),
+        ("", ""),
+        ("http://", ""),
+        ("http://broker.evil.example", "broker"),
+        ("http://broker@evil.example", "broker"),
+        ("http://127.0.0.1.evil.example", "127.0.0.1"),
+        ("http://[::1]", "[::2]"),
+    ] {
+        let end = ask_from(origin, host, None);
+        assert!(matches!(end, Some(End::Refused(_))), "{origin} to {host}");
+    }
+    let request = REQUEST.replace("broker", "127.0.0.1\r\nOrigin: https://evil.example");
+    refused(&request, Refusal::Origin, "403 Forbidden");
+}
+
+#[test]
+fn a_list_of_origins_decides_alone() {
+    let list = Some(&["https://one.example", "https://two.example:8443"][..]);
+    assert_eq!(ask_from("https://one.example", "broker", list), None);
+    assert_eq!(ask_from("https://TWO.example:8443", "broker", list), None);
+    for origin in ["https://broker", "http://one.example", "https://two.example", "null"] {
+        let refusal = Some(End::Refused(Refusal::Origin));
+        assert_eq!(ask_from(origin, "broker", list), refusal, "{origin}");
+    }
+    assert_eq!(ask_from("https://any.example", "broker", Some(&["*"])), None);
+    let none = ask_from("https://broker", "broker", Some(&[]));
+    assert_eq!(none, Some(End::Refused(Refusal::Origin)));
+}
+
+#[test]
+fn a_bearer_token_is_found_and_shown_nowhere() {
+    let bearer = |header: &str| {
+        let fields = format!("Host: broker\r\nAuthorization: {header}\r\n");
+        let mut bytes = REQUEST.replace("Host: broker\r\n", &fields).into_bytes();
+        let mut server = server();
+        let (start, rest) = bytes.split_at_mut(120);
+        server.handle_bytes(start);
+        assert!(!format!("{server:?}").contains(header), "{server:?}");
+        let opened = server.handle_bytes(rest).opened.expect("accepted");
+        assert!(!format!("{opened:?}").contains("secret"), "{opened:?}");
+        opened.bearer().map(str::to_owned)
+    };
+    assert_eq!(bearer("Bearer secret").as_deref(), Some("secret"));
+    assert_eq!(bearer("bEARER  secret").as_deref(), Some("secret"));
+    for header in ["Basic secret", "Bearersecret", "Bearer ", "secret"] {
+        assert_eq!(bearer(header), None, "{header}");
+    }
 }

@@ -1,11 +1,23 @@
-//! What a principal may do.
+//! What a principal may do: rules of a file, and the permissions of its proof.
+//!
+//! A file is read into [`Rules`], which all connections share. Each connection has its [`Rights`]:
+//! which of the rules are for it.
 
-use core::net::IpAddr;
-use std::sync::Arc;
+mod acl;
+mod client;
+mod explain;
+mod file;
+mod pattern;
+mod rights;
+mod subject;
+mod table;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Principal;
+pub use explain::{Explanation, Verdict};
+pub use file::RuleError;
+pub use rights::Rights;
+pub use table::Rules;
 
 /// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,9 +38,9 @@ pub struct Access<'a> {
     pub action: Action,
     /// Topic name, or topic filter for [`Action::Subscribe`].
     pub topic: &'a str,
-    /// Of the message, or wanted by the subscription.
+    /// Of the message, or wanted by the subscription; does not count for [`Action::Receive`].
     pub qos: u8,
-    /// Whether the message is to be retained.
+    /// Whether the message is to be retained; counts for [`Action::Publish`] alone.
     pub retain: bool,
 }
 
@@ -39,66 +51,4 @@ pub enum Decision {
     Allowed,
     /// It may not.
     Denied,
-}
-
-/// All rules of the broker.
-#[derive(Debug, Default)]
-pub struct Rules {}
-
-impl Rules {
-    /// Everything is allowed to everybody whose proof does not say what it permits.
-    pub fn open() -> Rules {
-        Rules {}
-    }
-}
-
-/// What one connection may do: the rules as they look for it.
-#[derive(Debug)]
-pub struct Rights {
-    principal: Arc<Principal>,
-    client_id: Box<str>,
-    address: Option<IpAddr>,
-}
-
-impl Rights {
-    /// Of this principal with this client identifier, connected from this address.
-    pub fn new(
-        _rules: &Arc<Rules>,
-        principal: Arc<Principal>,
-        client_id: &str,
-        address: Option<IpAddr>,
-    ) -> Rights {
-        Rights { principal, client_id: client_id.into(), address }
-    }
-
-    /// The same under other rules.
-    pub fn under(&self, rules: &Arc<Rules>) -> Rights {
-        Rights::new(rules, self.principal.clone(), &self.client_id, self.address)
-    }
-
-    /// Whose they are.
-    pub fn principal(&self) -> &Arc<Principal> {
-        &self.principal
-    }
-
-    /// Whether everything is allowed, so that nobody needs to ask.
-    pub fn is_unlimited(&self) -> bool {
-        true
-    }
-
-    /// The highest QoS, up to the wanted one, with which this topic filter may be subscribed to;
-    /// none if it may not.
-    pub fn authorize_subscribe(&self, filter: &str, qos: u8) -> Option<u8> {
-        let allows = |qos: &u8| {
-            let access =
-                Access { action: Action::Subscribe, topic: filter, qos: *qos, retain: false };
-            self.authorize(&access) == Decision::Allowed
-        };
-        (0..=qos).rev().find(allows)
-    }
-
-    /// Whether this is allowed.
-    pub fn authorize(&self, _access: &Access<'_>) -> Decision {
-        Decision::Allowed
-    }
 }

@@ -27,6 +27,13 @@ impl Shard {
         }
     }
 
+    /// Whether nothing of the connection's client has been looked at yet.
+    #[inline]
+    pub fn is_new(&self, id: ConnId) -> bool {
+        let conn = self.conns.get(id.0 as usize);
+        conn.is_some_and(|conn| conn.state == State::AwaitsConnect && conn.tail.is_empty())
+    }
+
     /// What became of an attempt that [`whimbrel_auth::Authenticator::begin`] did not answer at
     /// once.
     pub fn handle_authenticated(&mut self, now: crate::Millis, ticket: Ticket, outcome: Outcome) {

@@ -89,14 +89,12 @@ impl Shard {
             return Flow::Ended;
         }
         let owner = rights.as_ref().map_or("", |rights| &rights.principal().name);
-        let existing = self.find_session(owner, client_id);
-        let old = existing.and_then(|slot| self.sessions.get(slot as usize)?.conn);
-        if let Err((reason, what)) = self.may_enter(id, owner, client_id, old) {
+        if let Err((reason, what)) = self.may_enter(id, owner, client_id) {
             self.refuse(id, connect, &refusal(reason, what));
             return Flow::Ended;
         }
         // Who has a session may come and take what waits, which makes room.
-        let new = wishes.session_expiry_s > 0 && existing.is_none();
+        let new = wishes.session_expiry_s > 0 && self.find_session(owner, client_id).is_none();
         if new && self.is_full() {
             let refusal = refusal(ReasonCode::QuotaExceeded, "the store has no room");
             self.refuse(id, connect, &refusal);

@@ -341,7 +341,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
             conn.dirty = false;
             if conn.output.len() > 0 && conn.state != State::Ended && !conn.gated {
-                if !conn.watched {
+                if conn.output.len() > shed::UNWATCHED && !conn.watched {
                     self.watch(id);
                 }
                 return Some(Action::Send(id));

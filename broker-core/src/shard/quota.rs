@@ -1,6 +1,6 @@
 //! Limits of some clients only: who may come in, how fast they may send, and who is banned.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::cmp::Reverse;
 
 use whimbrel_auth::Refusal;
@@ -9,7 +9,7 @@ use whimbrel_codec::{Connect, ReasonCode};
 use super::{Action, Shard};
 use crate::conn::{Peer, State};
 use crate::event::{Event, Why};
-use crate::quota::{Culprit, Excess, Policy, Subject, first, source};
+use crate::quota::{Culprit, Excess, Limit, Per, Policy, Subject, first, source};
 use crate::session::Bounds;
 use crate::stats::Count;
 use crate::{ConnId, Millis};
@@ -27,8 +27,8 @@ impl Shard {
     // ---- coming in
 
     /// Whether a connection from there may be opened. To be asked once for each, before anything is
-    /// spent on it: at accept, or as soon as a proxy has told the address. A connection that comes
-    /// from another shard was asked for there.
+    /// spent on it. One of a proxy has no address yet: [`Shard::handle_source`] asks again. A
+    /// connection that comes from another shard was asked for there.
     ///
     /// # Errors
     /// Why not: close the socket.
@@ -53,12 +53,42 @@ impl Shard {
         })
     }
 
+    /// A proxy has told from where a connection comes that was opened without an address. Called
+    /// before its first bytes; the connection may end here, as it would have in
+    /// [`Shard::may_open`].
+    pub fn handle_source(&mut self, id: ConnId, source: SocketAddr) {
+        let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_mut()) else { return };
+        if opening.peer.address.replace(source) == Some(source) {
+            return;
+        }
+        let peer = opening.peer;
+        let bans = &self.shared.quotas.bans;
+        if bans.may_be(self.now)
+            && let Some(address) = self.bannable(Some(source.ip()))
+            && bans.is_banned(self.now, &Culprit::Address(address))
+        {
+            self.count(Count::RefusedBanned, 1);
+            let why = Why::Broker(ReasonCode::Banned, "banned for a while");
+            return self.end_conn(id, why, Some(false));
+        }
+        // The others were judged when it was opened.
+        let by_address = |limit: &&Limit| limit.per == Per::Address || limit.of.address.is_some();
+        let limits: Vec<Limit> = self.config.limits.iter().filter(by_address).cloned().collect();
+        if self.shared.quotas.check(self.now, &limits, &opening_of(&peer), None).is_err() {
+            self.count(Count::RefusedLimit, 1);
+            let what = "more connections than its address may have";
+            return self.refused(id, None, ReasonCode::QuotaExceeded, what);
+        }
+        self.count_open(id, &peer);
+    }
+
     /// Counts a connection that is open now.
     pub(super) fn count_open(&mut self, id: ConnId, peer: &Peer) {
         if self.config.limits.is_empty() {
             return;
         }
-        let mut quota = Box::new(crate::quota::Quota::default());
+        let quota = self.conn(id).and_then(|conn| conn.quota.take());
+        let mut quota = quota.unwrap_or_default();
         quota.address = peer.address.map(|address| address.ip());
         let subject = opening_of(peer);
         self.shared.quotas.hold(self.now, &self.config.limits, &subject, &mut quota);
@@ -67,25 +97,26 @@ impl Shard {
         }
     }
 
-    /// Whether the client, which is known by now, may come in. `old`: its connection so far.
+    /// Whether the client, which is known by now, may come in.
     pub(super) fn may_enter(
         &mut self,
         id: ConnId,
         user: &str,
         client_id: &str,
-        old: Option<ConnId>,
     ) -> Result<(), (ReasonCode, &'static str)> {
         self.check_flapping(id, user, client_id)?;
-        let config = self.config.clone();
-        if config.limits.is_empty() {
+        if self.config.limits.is_empty() {
             return Ok(());
         }
         let Some(conn) = self.conns.get(id.0 as usize) else { return Ok(()) };
         let address = conn.quota.as_ref().and_then(|quota| quota.address);
         let subject = Subject { listener: conn.listener, address, client: Some((user, client_id)) };
+        // It takes the place of one that it has.
+        let session = self.find_session(user, client_id);
+        let old = session.and_then(|slot| self.sessions.get(slot as usize)?.conn);
         let old = old.and_then(|old| self.conns.get(old.0 as usize));
         let replaced = old.and_then(|old| old.quota.as_deref());
-        let checked = self.shared.quotas.check(self.now, &config.limits, &subject, replaced);
+        let checked = self.shared.quotas.check(self.now, &self.config.limits, &subject, replaced);
         checked.map_err(|excess| {
             self.count(Count::RefusedLimit, 1);
             match excess {
@@ -100,7 +131,7 @@ impl Shard {
     /// What the tables say of a client that was let in, or of one when they have changed. Gives
     /// how many deliveries it may have in flight.
     pub(super) fn take_limits(&mut self, id: ConnId) -> u16 {
-        let config = self.config.clone();
+        let config = &self.config;
         let (limits, max_inflight) = (&config.limits, config.max_inflight);
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return max_inflight };
         conn.max_incoming_size = config.max_packet_size_bytes;
@@ -125,7 +156,7 @@ impl Shard {
         let messages = first(limits, &subject, |values| values.max_queued_messages);
         let bytes = first(limits, &subject, |values| values.max_queued_bytes);
         if subscriptions.is_some() || messages.is_some() || bytes.is_some() {
-            let general = Bounds::of(&config);
+            let general = Bounds::of(config);
             session.bounds = Some(Box::new(Bounds {
                 max_subscriptions: subscriptions.unwrap_or(general.max_subscriptions),
                 max_queued_messages: messages.unwrap_or(general.max_queued_messages),

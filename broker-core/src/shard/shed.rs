@@ -40,6 +40,8 @@ const STEPS: [(u64, Pressure); 6] = [
     (96, Pressure::Connects),
 ];
 
+/// So few bytes may wait as long as they like; keep alive finds a client that is gone.
+pub(super) const UNWATCHED: usize = 4096;
 /// A buffer that is not worth closing its connection for.
 const SMALL: usize = 16 * 1024;
 /// How often connections are closed for their buffers.
@@ -113,7 +115,7 @@ impl Shard {
 
     // ---- readers that do not read
 
-    /// Something is to be sent: have the timer look whether the socket takes it.
+    /// Much is to be sent: have the timer look whether the socket takes it.
     #[cold]
     pub(super) fn watch(&mut self, id: ConnId) {
         let Some(every_s) = self.watch_s() else { return };

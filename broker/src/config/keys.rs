@@ -106,9 +106,17 @@ pub(super) const U32: u64 = u32::MAX as u64;
 pub(super) const U63: u64 = i64::MAX as u64;
 
 keys! {
-    "allow_anonymous", false, Option<bool>, 0..=0, allow_anonymous,
-        "Whether clients that nobody knows may connect to a listener that is open to the network. \
-         On loopback they always may.";
+    "allow_anonymous", true, Option<bool>, 0..=0, allow_anonymous,
+        "Whether clients that show nothing may connect. Unless given, they may on loopback as long \
+         as no way of authentication is configured, and nowhere else.";
+    "password_file", true, String, 0..=0, password_file,
+        "File of users and passwords, made with `whimbrel passwd`; those of Mosquitto are read \
+         too. Empty: none.";
+    "rules_file", true, String, 0..=0, rules_file,
+        "File of rules that say who may publish and subscribe to what. Empty: everybody to \
+         everything.";
+    "acl_file", true, String, 0..=0, acl_file,
+        "The same in Mosquitto's format.";
     "shards", false, u16, 0..=whimbrel_topics::MAX_SHARDS as u64, shards,
         "Threads that serve clients. 0: one per core.";
     "data_dir", false, String, 0..=0, data_dir,

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
+use whimbrel_transport::tls::Tickets;
 
 use super::keys::{Input, KEYS, Key, find};
-use super::{Config, ConfigError, Endpoint, Listener, limit, listener};
+use super::{CertificateFiles, Config, ConfigError, Endpoint, Listener, Tls, limit, listener};
 
 /// What a configuration is made from.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,10 @@ pub struct Shortcuts {
     pub ws_port: Option<u16>,
     /// No WebSocket listener at all.
     pub no_websocket: bool,
+    /// Port of the first TCP listener with TLS.
+    pub tls_port: Option<u16>,
+    /// What that listener shows to clients.
+    pub certificate: Option<CertificateFiles>,
 }
 
 /// A configuration, and what is odd about it.
@@ -58,11 +63,28 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         })?;
         apply_file(&mut config, &place, &text)?;
     }
-    let warnings = apply_environment(&mut config, &sources.environment)?;
+    let mut warnings = apply_environment(&mut config, &sources.environment)?;
     apply_flags(&mut config, &sources.flags)?;
     apply_shortcuts(&mut config, &sources.shortcuts);
+    apply_tls_shortcuts(&mut config, &sources.shortcuts)?;
     config.check()?;
+    warnings.extend(crate::access::warnings(&config));
+    warnings.extend(check_tls(&config)?);
     Ok(Loaded { config, warnings })
+}
+
+/// Reads the files of TLS, so that a fault in them shows before anything is started or changed.
+fn check_tls(config: &Config) -> Result<Vec<String>, ConfigError> {
+    let mut warnings = Vec::new();
+    for listener in &config.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let tickets = Tickets::new().map_err(|error| ConfigError {
+            place: listener.origin.clone(),
+            what: error.to_string(),
+        })?;
+        warnings.extend(tls.load(listener.alpn(), &listener.origin, &tickets)?.warnings);
+    }
+    Ok(warnings)
 }
 
 /// Changes `config` to what the file says; `name` is for messages.
@@ -148,8 +170,7 @@ impl Reader<'_> {
         };
         let mut all = Vec::new();
         for table in tables.iter() {
-            let endpoint = listener::read(table)?;
-            all.push(Listener { endpoint, origin: place(table.span().start) });
+            all.push(listener::read(table, place(table.span().start))?);
         }
         self.listeners = Some(all);
         Ok(())
@@ -203,7 +224,7 @@ fn apply_shortcuts(config: &mut Config, shortcuts: &Shortcuts) {
         }
     }
     let ip = shortcuts.bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    let tcp = |l: &&mut Listener| matches!(l.endpoint, Endpoint::Tcp(_));
+    let tcp = |l: &&mut Listener| matches!(l.endpoint, Endpoint::Tcp(_)) && l.tls.is_none();
     let websocket = |l: &&mut Listener| matches!(l.endpoint, Endpoint::WebSocket(..));
     if let Some(port) = shortcuts.port {
         let first = config.listeners.iter_mut().find(tcp);
@@ -217,6 +238,29 @@ fn apply_shortcuts(config: &mut Config, shortcuts: &Shortcuts) {
     }
 }
 
+fn apply_tls_shortcuts(config: &mut Config, shortcuts: &Shortcuts) -> Result<(), ConfigError> {
+    let Some(port) = shortcuts.tls_port else { return Ok(()) };
+    let place = "flag --tls-port";
+    let tls = |l: &&mut Listener| matches!(l.endpoint, Endpoint::Tcp(_)) && l.tls.is_some();
+    if set_port(config.listeners.iter_mut().find(tls), port, place).is_none() {
+        let ip = shortcuts.bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let new = Listener::new(Endpoint::Tcp(SocketAddr::new(ip, port)), place);
+        config.listeners.push(Listener { tls: Some(Tls::default()), ..new });
+    }
+    let first = config.listeners.iter_mut().find(tls).and_then(|listener| listener.tls.as_mut());
+    if let (Some(tls), Some(files)) = (first, &shortcuts.certificate) {
+        tls.certificates = vec![files.clone()];
+    }
+    match config.listeners.iter_mut().find(tls).and_then(|listener| listener.tls.as_ref()) {
+        Some(tls) if tls.certificates.is_empty() => Err(ConfigError {
+            place: place.into(),
+            what: "TLS needs --certificate and --key; `whimbrel certs` makes a pair for tests"
+                .into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn set_port(listener: Option<&mut Listener>, port: u16, origin: &str) -> Option<()> {
     let listener = listener?;
     if let Endpoint::Tcp(address) | Endpoint::WebSocket(address, _) = &mut listener.endpoint {
@@ -227,6 +271,6 @@ fn set_port(listener: Option<&mut Listener>, port: u16, origin: &str) -> Option<
 }
 
 fn add(config: &mut Config, endpoint: Endpoint, origin: &str) -> Option<()> {
-    config.listeners.push(Listener { endpoint, origin: origin.into() });
+    config.listeners.push(Listener::new(endpoint, origin));
     Some(())
 }

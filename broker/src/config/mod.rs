@@ -12,13 +12,18 @@ mod keys;
 mod limit;
 mod listener;
 mod load;
+mod network;
 mod print;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use keys::{KEYS, Key};
 pub use load::{Loaded, Shortcuts, Sources, load};
+pub use network::Network;
 pub use print::print;
+pub(crate) use tls::LoadedTls;
+pub use tls::{CertificateFiles, Tls};
 pub use whimbrel_store::Durability;
 
 /// Everything that can be configured.
@@ -29,6 +34,12 @@ pub struct Config {
     /// Whether clients that nobody knows may connect to a listener that is open to the network;
     /// on loopback they always may. None: it was not written down.
     pub allow_anonymous: Option<bool>,
+    /// Users with their passwords; empty: none.
+    pub password_file: String,
+    /// Rules of who may do what; empty: none.
+    pub rules_file: String,
+    /// The same as Mosquitto writes them; empty: none.
+    pub acl_file: String,
     /// Threads that serve clients; 0: one per core.
     pub shards: u16,
     /// Where what is to survive a stop is kept; empty: nowhere.
@@ -55,8 +66,105 @@ pub struct Config {
 pub struct Listener {
     /// What is spoken there, and its address.
     pub endpoint: Endpoint,
+    /// By which methods clients can show who they are, the first to be asked first; none: all for
+    /// which there is something in the configuration.
+    pub authentication: Option<Vec<Login>>,
     /// Where it was configured, for messages: a file and line, a flag, or the defaults.
     pub origin: String,
+    /// None: plain.
+    pub tls: Option<Tls>,
+    /// Connections from there begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<Network>,
+    /// The origins of web pages that may open a WebSocket; none: those of the same host.
+    pub origins: Option<Vec<String>>,
+}
+
+impl Listener {
+    /// A plain one.
+    pub fn new(endpoint: Endpoint, origin: impl Into<String>) -> Listener {
+        Listener {
+            endpoint,
+            authentication: None,
+            origin: origin.into(),
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+            origins: None,
+        }
+    }
+
+    /// What is spoken there: `tcp`, `tls`, `websocket`, `wss` or `unix`.
+    pub fn transport(&self) -> &'static str {
+        match (&self.endpoint, &self.tls) {
+            (Endpoint::Tcp(_), Some(_)) => "tls",
+            (Endpoint::WebSocket(..), Some(_)) => "wss",
+            (endpoint, _) => endpoint.transport(),
+        }
+    }
+
+    /// As a client writes it, such as `mqtts://127.0.0.1:8883`.
+    pub fn url(&self) -> String {
+        let url = self.endpoint.url();
+        match (&self.tls, url.split_once("://")) {
+            (Some(_), Some((scheme, rest))) => format!("{scheme}s://{rest}"),
+            _ => url,
+        }
+    }
+
+    /// Whether clients are asked for a certificate.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
+    }
+
+    /// Its protocol in ALPN.
+    pub(crate) fn alpn(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::WebSocket(..) => "http/1.1",
+            _ => "mqtt",
+        }
+    }
+
+    /// All but what can change in a running broker.
+    pub(crate) fn fixed(&self) -> (Endpoint, bool, Vec<Network>, Option<Vec<String>>) {
+        let Listener { endpoint, tls, proxy_protocol_from, origins, .. } = self;
+        (endpoint.clone(), tls.is_some(), proxy_protocol_from.clone(), origins.clone())
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.endpoint.to_string();
+        let place = shown.split_once(' ').map_or("", |(_, place)| place);
+        write!(f, "{} {place}", self.transport())
+    }
+}
+
+/// A way in which clients show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The client certificate of TLS.
+    Certificate,
+    /// SCRAM, with keys of the password file.
+    Scram,
+    /// User name and password, by the password file.
+    Password,
+    /// Not at all.
+    Anonymous,
+}
+
+impl Login {
+    /// All of them, in the order in which they are asked unless a listener says otherwise.
+    pub const ALL: [Login; 4] =
+        [Login::Certificate, Login::Scram, Login::Password, Login::Anonymous];
+
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Login::Certificate => "certificate",
+            Login::Scram => "scram",
+            Login::Password => "password",
+            Login::Anonymous => "anonymous",
+        }
+    }
 }
 
 /// The address of a listener and what is spoken there.
@@ -156,7 +264,7 @@ impl std::error::Error for ConfigError {}
 
 impl Default for Config {
     fn default() -> Config {
-        let listener = |endpoint| Listener { endpoint, origin: "default listener".into() };
+        let listener = |endpoint| Listener::new(endpoint, "default listener");
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config {
             listeners: vec![
@@ -164,6 +272,9 @@ impl Default for Config {
                 listener(Endpoint::WebSocket(local(8083), "/mqtt".into())),
             ],
             allow_anonymous: None,
+            password_file: String::new(),
+            rules_file: String::new(),
+            acl_file: String::new(),
             shards: 0,
             data_dir: String::new(),
             durability: Durability::Fsync,
@@ -190,8 +301,13 @@ impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
         limit::relate(&mut self.core.limits, &self.listeners, &other.listeners);
-        self.listeners.clone_from(&other.listeners);
-        self.allow_anonymous = other.allow_anonymous;
+        let new = std::mem::replace(&mut self.listeners, other.listeners.clone());
+        for (listener, new) in self.listeners.iter_mut().zip(new) {
+            if listener.fixed() == new.fixed() {
+                listener.tls = new.tls;
+                listener.authentication = new.authentication;
+            }
+        }
         self.shards = other.shards;
         self.data_dir.clone_from(&other.data_dir);
         self.durability = other.durability;
@@ -207,23 +323,6 @@ impl Config {
         if self.listeners.is_empty() {
             return error("configuration", "there is no listener; add a [[listener]]");
         }
-        if self.allow_anonymous == Some(false) {
-            return error(
-                "key `allow_anonymous`",
-                "nobody could connect, since no way of authentication is supported yet; remove it",
-            );
-        }
-        for Listener { endpoint, origin } in &self.listeners {
-            if !endpoint.is_local() && self.allow_anonymous != Some(true) {
-                return error(
-                    origin,
-                    &format!(
-                        "listener {endpoint} is open to the network without authentication; bind \
-                         it to a loopback address or write `allow_anonymous = true`"
-                    ),
-                );
-            }
-        }
-        Ok(())
+        crate::access::check(self)
     }
 }

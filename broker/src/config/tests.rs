@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use whimbrel_transport::tls::{ClientCertificates, MinVersion, NameKind};
+
 use super::load::apply_file;
 use super::*;
 
@@ -77,8 +79,9 @@ fn errors_of_listeners() {
          \"127.0.0.1:1883\" or \"[::]:1883\", not \"1883\""
     );
     assert_eq!(
-        error("[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\ntls = true\n"),
-        "b.toml:4: unknown key `listener.tls`; a listener of type tcp has type, bind"
+        error("[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\norigins = []\n"),
+        "b.toml:4: unknown key `listener.origins`; a listener of type tcp has type, bind, \
+         authentication, tls, proxy_protocol_from"
     );
     assert_eq!(
         error("[[listener]]\ntype = \"quic\"\n"),
@@ -90,13 +93,71 @@ fn errors_of_listeners() {
     );
     assert_eq!(
         error("\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n"),
-        "b.toml:2: listener tcp 0.0.0.0:1883 is open to the network without authentication; bind \
-         it to a loopback address or write `allow_anonymous = true`"
+        "b.toml:2: listener tcp 0.0.0.0:1883 is open to the network without authentication; name a \
+         `password_file` or another way of authentication, bind it to a loopback address, or write \
+         `allow_anonymous = true`"
     );
     assert_eq!(error("listener = []\n"), "configuration: there is no listener; add a [[listener]]");
-    assert!(error("allow_anonymous = false\n").starts_with("key `allow_anonymous`: nobody could"));
+    assert!(error("allow_anonymous = false\n").contains("would let nobody in"));
+    assert_eq!(
+        error("[[listener]]\ntype = \"tcp\"\nbind = \"[::1]:1\"\nauthentication = [\"scram\"]\n"),
+        "b.toml:1: listener tcp [::1]:1 is to authenticate by \"scram\", but there is no \
+         `password_file`"
+    );
     let open = "allow_anonymous = true\n[[listener]]\ntype = \"tcp\"\nbind = \"0.0.0.0:1883\"\n";
     assert!(from_file(open).is_ok());
+}
+
+#[test]
+fn errors_of_tls() {
+    let error = |tls: &str| {
+        error(&format!("[[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\n{tls}\n"))
+    };
+    assert_eq!(
+        error("tls = 1"),
+        "b.toml:4: key `listener.tls` must be a table: write [listener.tls]"
+    );
+    assert_eq!(
+        error("[listener.tls]\ncertificate = \"a.pem\""),
+        "b.toml:4: `certificate` and `key` go together"
+    );
+    assert_eq!(
+        error("[listener.tls]"),
+        "b.toml:4: [listener.tls] needs `certificate` and `key`, two PEM files"
+    );
+    let pair = "[listener.tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+    assert_eq!(
+        error(&format!("{pair}min_version = \"1.1\"")),
+        "b.toml:7: key `listener.tls.min_version` must be one of \"1.2\", \"1.3\", not \"1.1\""
+    );
+    assert_eq!(
+        error(&format!("{pair}client_certificates = \"required\"")),
+        "b.toml:4: client certificates need `client_ca`, a file with the authorities that issue them"
+    );
+    let what = error(&format!("{pair}crl = [\"a.crl\"]"));
+    assert!(what.starts_with("b.toml:4: `client_ca` and `crl` do nothing"), "{what}");
+    assert!(
+        error(&format!("{pair}ca = \"x\"")).starts_with("b.toml:7: unknown key `listener.tls.ca`")
+    );
+    assert_eq!(
+        error(&format!("{pair}crl = \"a.crl\"")),
+        "b.toml:7: key `listener.tls.crl` must be a list of texts, such as [\"a\", \"b\"]"
+    );
+    assert_eq!(
+        error("proxy_protocol_from = [\"10.0.0.0/99\"]"),
+        "b.toml:4: key `listener.proxy_protocol_from` must be a list of addresses, each an IP \
+         address, or a network such as \"10.0.0.0/8\", not \"10.0.0.0/99\""
+    );
+    let mut all = sources(None, &[], &[]);
+    all.shortcuts.tls_port = Some(0);
+    let what = load(&all).expect_err("no certificate").to_string();
+    assert!(what.starts_with("flag --tls-port: TLS needs --certificate and --key"), "{what}");
+    all.shortcuts.certificate = Some(CertificateFiles::new("/nowhere/a.pem", "/nowhere/a.key"));
+    let what = load(&all).expect_err("no such file").to_string();
+    assert!(
+        what.starts_with("flag --tls-port: cannot read /nowhere/a.pem: No such file"),
+        "{what}"
+    );
 }
 
 #[test]
@@ -225,9 +286,25 @@ fn what_is_printed_reads_back_the_same() {
         assert!(set(text, &mut odd) || words.iter().any(|w| set(w, &mut odd)), "{}", key.path);
     }
     odd.core.response_information = "a \"quoted\"\ttext".into();
+    odd.listeners.push(Listener::new(Endpoint::Unix("/tmp/with \"quotes\".sock".into()), ""));
     odd.listeners.push(Listener {
-        endpoint: Endpoint::Unix("/tmp/with \"quotes\".sock".into()),
-        origin: String::new(),
+        authentication: Some(vec![Login::Anonymous, Login::Password]),
+        tls: Some(Tls {
+            certificates: vec![
+                CertificateFiles::new("a.pem", "a.key"),
+                CertificateFiles::new("b \"b\".pem", "b.key"),
+            ],
+            min_version: MinVersion::Tls13,
+            client_certificates: ClientCertificates::Optional,
+            client_ca: Some("ca.pem".into()),
+            crl: vec!["a.crl".into(), "b.crl".into()],
+            allow_expired_crl: true,
+            identity: NameKind::Uri,
+            exporter: false,
+        }),
+        proxy_protocol_from: vec!["10.0.0.0/8".parse().expect("a network")],
+        origins: Some(vec!["https://example.org".into()]),
+        ..Listener::new(Endpoint::WebSocket(([127, 0, 0, 1], 7).into(), "/x".into()), "")
     });
     let limits = "[[limit]]\nper = \"address\"\nlistener = \"127.0.0.1:1883\"\n\
         address = \"10.0.0.0/8\"\nuser = \"a\\\"b*\"\nclient_id = \"*\"\nanonymous = false\n\
@@ -241,9 +318,11 @@ fn what_is_printed_reads_back_the_same() {
         let again = from_file(&printed).expect("valid");
         assert_eq!(print(&again), printed);
         assert_eq!(again.core, config.core);
-        let endpoints =
-            |c: &Config| c.listeners.iter().map(|l| l.endpoint.clone()).collect::<Vec<_>>();
-        assert_eq!(endpoints(&again), endpoints(&config));
+        let all = |c: &Config| {
+            let one = |l: &Listener| (l.fixed(), l.tls.clone(), l.authentication.clone());
+            c.listeners.iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(all(&again), all(&config));
     }
 }
 

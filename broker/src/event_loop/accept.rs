@@ -1,18 +1,23 @@
 //! Connections that begin here, come from another shard, or go to one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::{Interest, Registry, Token};
 use whimbrel_broker_core::{ConnId, Millis, Peer};
+use whimbrel_transport::tls::Fault;
 use whimbrel_transport::websocket::server;
 
 use super::EventLoop;
+use super::read::introduce;
+use crate::config::Network;
 use crate::connection::{Connection, Flag};
 use crate::layer::Layer;
 use crate::listen::Acceptor;
 use crate::mailbox::Moved;
 use crate::socket::Socket;
+use crate::tls::TlsListener;
 
 /// Connections accepted from one listener in a tick: a storm of them must not hold up the others.
 const BATCH: usize = 8;
@@ -21,9 +26,31 @@ const RETRY_MS: u64 = 1000;
 
 /// What is spoken on a listener.
 #[derive(Clone)]
-pub(crate) enum Speaks {
-    Mqtt,
-    WebSocket(Arc<server::Config>),
+pub(crate) struct Speaks {
+    pub(crate) proxy_from: Arc<[Network]>,
+    pub(crate) tls: Option<Arc<TlsListener>>,
+    pub(crate) websocket: Option<Arc<server::Config>>,
+}
+
+impl Speaks {
+    fn is_proxy(&self, from: &SocketAddr) -> bool {
+        self.proxy_from.iter().any(|net| net.contains(from.ip()))
+    }
+
+    /// The layers of a new connection; none if it has none.
+    fn layer(&self, from: Option<SocketAddr>) -> Result<Option<Box<Layer>>, Fault> {
+        let mut layer = None;
+        if from.is_some_and(|from| self.is_proxy(&from)) {
+            layer.get_or_insert_with(Box::<Layer>::default).expect_proxy();
+        }
+        if let Some(listener) = &self.tls {
+            layer.get_or_insert_with(Box::<Layer>::default).add_tls(listener)?;
+        }
+        if let Some(config) = &self.websocket {
+            layer.get_or_insert_with(Box::<Layer>::default).add_websocket(config.clone());
+        }
+        Ok(layer)
+    }
 }
 
 /// A listener of this shard.
@@ -63,7 +90,7 @@ impl Accepting {
     }
 
     /// The next connection, if there is one.
-    fn next(&mut self, now: Millis) -> Option<(Socket, Peer)> {
+    fn next(&mut self, now: Millis) -> Option<(Socket, Option<SocketAddr>)> {
         let accepted = match &self.acceptor {
             Acceptor::Tcp(listener) => {
                 listener.accept().map(|(socket, from)| (Socket::Tcp(socket), Some(from)))
@@ -75,8 +102,7 @@ impl Accepting {
         match accepted {
             Ok((socket, address)) => {
                 self.failed = false;
-                let listener = self.listener;
-                Some((socket, Peer { transport: self.transport(), address, listener }))
+                Some((socket, address))
             }
             Err(error) => {
                 self.due = self.after_error(&error, now);
@@ -98,21 +124,6 @@ impl Accepting {
         }
         Some(Millis(now.0 + RETRY_MS))
     }
-
-    fn transport(&self) -> &'static str {
-        match (&self.acceptor, &self.speaks) {
-            (_, Speaks::WebSocket(_)) => "websocket",
-            (Acceptor::Tcp(_), Speaks::Mqtt) => "tcp",
-            (Acceptor::Unix(_), Speaks::Mqtt) => "unix",
-        }
-    }
-
-    fn layer(&self) -> Option<Box<Layer>> {
-        match &self.speaks {
-            Speaks::Mqtt => None,
-            Speaks::WebSocket(config) => Some(Layer::websocket(config.clone())),
-        }
-    }
 }
 
 impl EventLoop {
@@ -128,14 +139,25 @@ impl EventLoop {
                 if accepting.due.is_none_or(|due| due > self.now) {
                     break;
                 }
-                let Some((socket, peer)) = accepting.next(self.now) else { break };
+                let Some((socket, from)) = accepting.next(self.now) else { break };
+                // Whose connection it is, a proxy tells later.
+                let address = from.filter(|from| !accepting.speaks.is_proxy(from));
+                let mut peer = peer(&socket, None, address);
+                peer.listener = accepting.listener;
                 if let Err(why) = self.core.may_open(self.now, &peer) {
                     self.log.turned_away(self.now, &peer, why);
                     continue;
                 }
-                let layer = accepting.layer();
-                let id = self.open(socket, layer, peer);
-                self.read(id);
+                match accepting.speaks.layer(from) {
+                    Ok(layer) => {
+                        peer.transport = transport(&socket, layer.as_deref());
+                        let id = self.open(socket, layer, peer);
+                        self.read(id);
+                    }
+                    Err(fault) => {
+                        self.log.layer_fault(self.now, from, &fault.to_string());
+                    }
+                }
             }
         }
     }
@@ -154,9 +176,15 @@ impl EventLoop {
         }
         let Moved { socket, layer, peer, bytes } = moved;
         let id = self.open(socket, layer, peer);
+        let connection = self.connections.get_mut(id);
+        if let Some(layer) = connection.and_then(|connection| connection.layer.as_ref()) {
+            introduce(&mut self.core, id, layer);
+        }
         self.core.handle_bytes(self.now, id, &bytes);
         // What the layer had to answer goes along.
         self.write_again(id);
+        // On the way it was in no shard that could have looked at it.
+        self.check_certificate(id);
     }
 
     /// A connection's session lives in another shard. Events that were pending here are not
@@ -171,18 +199,23 @@ impl EventLoop {
             tracing::error!("cannot hand over a connection: {error}");
             return;
         }
-        let peer = Peer {
-            transport: match (&connection.socket, &connection.layer) {
-                (_, Some(_)) => "websocket",
-                (Socket::Tcp(_), None) => "tcp",
-                (Socket::Unix(_), None) => "unix",
-            },
-            address,
-            listener: self.core.listener(id),
-        };
+        let mut peer = peer(&connection.socket, connection.layer.as_deref(), address);
+        peer.listener = self.core.listener(id);
         let Connection { socket, layer, .. } = connection;
         if let Some(leaving) = self.leaving.get_mut(to) {
             leaving.push(Moved { socket, layer, peer, bytes });
         }
+    }
+}
+
+fn peer(socket: &Socket, layer: Option<&Layer>, address: Option<SocketAddr>) -> Peer {
+    Peer { transport: transport(socket, layer), address, listener: 0 }
+}
+
+fn transport(socket: &Socket, layer: Option<&Layer>) -> &'static str {
+    match (socket, layer) {
+        (_, Some(layer)) => layer.transport(),
+        (Socket::Tcp(_), None) => "tcp",
+        (Socket::Unix(_), None) => "unix",
     }
 }

@@ -26,8 +26,10 @@ use crate::connection::{Connections, Flag};
 use crate::listen::Acceptor;
 use crate::log::EventLog;
 use crate::mailbox::{Control, Inbox, Mailbox, Moved};
+use crate::tls::TlsListener;
 
 mod accept;
+mod certificates;
 mod read;
 mod write;
 
@@ -55,7 +57,9 @@ const FIRST_WATCHED: usize = usize::MAX - 100_000;
 /// What all shards share besides [`Shared`].
 pub(crate) struct Peers {
     /// By shard.
-    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// By listener; none for a plain one.
+    pub(crate) tls: Vec<Option<Arc<TlsListener>>>,
     pub(crate) shared: Arc<Shared>,
     /// When the broker was started.
     pub(crate) epoch: Instant,
@@ -84,6 +88,10 @@ pub(crate) struct EventLoop {
     /// To be read in the next tick without an event.
     ready: Vec<ConnId>,
     ready_now: Vec<ConnId>,
+    /// Their next bytes belong to a handshake of TLS, of which a tick does but a few.
+    handshakes: VecDeque<ConnId>,
+    /// The next of those whose certificates are to be checked again.
+    recheck: Option<u32>,
     /// To be written at the end of the tick though the core does not ask for it.
     again: Vec<ConnId>,
     again_now: Vec<ConnId>,
@@ -103,6 +111,9 @@ pub(crate) struct EventLoop {
     memory_due: Millis,
     /// Bytes of a layer to send before those of MQTT.
     head: Vec<u8>,
+    /// What is to be encrypted, if it does not lie in one piece.
+    gathered: Vec<u8>,
+    sealed: Vec<u8>,
     log: EventLog,
     stop_by: Option<Millis>,
 }
@@ -135,6 +146,8 @@ impl EventLoop {
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             ready: Vec::new(),
             ready_now: Vec::new(),
+            handshakes: VecDeque::new(),
+            recheck: None,
             again: Vec::new(),
             again_now: Vec::new(),
             fresh: Vec::new(),
@@ -146,6 +159,8 @@ impl EventLoop {
             congested: false,
             memory_due: Millis::default(),
             head: Vec::new(),
+            gathered: Vec::new(),
+            sealed: Vec::new(),
             log: EventLog::default(),
             stop_by: None,
         })
@@ -186,6 +201,8 @@ impl EventLoop {
         self.handle_events(events);
         self.read_ready();
         self.accept();
+        self.shake_hands();
+        self.check_certificates();
         self.work_mail();
     }
 
@@ -227,7 +244,9 @@ impl EventLoop {
 
     /// When the next tick is due, if nothing happens before; 0: at once.
     pub(crate) fn deadline(&self) -> Millis {
-        let at_once = !self.again.is_empty() || (!self.congested && !self.ready.is_empty());
+        let readable = !self.ready.is_empty() || !self.handshakes.is_empty();
+        let at_once =
+            !self.again.is_empty() || self.recheck.is_some() || (!self.congested && readable);
         if at_once {
             return Millis(0);
         }
@@ -265,10 +284,15 @@ impl EventLoop {
             for moved in inbox.moved.drain(..) {
                 self.arrive(moved);
             }
+            for (ticket, outcome) in inbox.outcomes.drain(..) {
+                self.core.handle_authenticated(self.now, ticket, outcome);
+            }
             for control in inbox.control.drain(..) {
                 match control {
+                    Control::RulesChanged => self.core.rules_changed(self.now),
                     Control::ShutDown => self.shut_down(),
                     Control::Reconfigure(config) => self.reconfigure(&config),
+                    Control::CheckCertificates => self.recheck = Some(0),
                 }
             }
         }

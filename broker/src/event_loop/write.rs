@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use whimbrel_broker_core::{ConnId, Millis};
+use whimbrel_transport::tls::BATCH_LEN_MAX;
 
 use super::{EventLoop, LINGER_MS};
 use crate::connection::Flag;
@@ -156,6 +157,9 @@ impl EventLoop {
         let Some(layer) = &mut connection.layer else { return Written::Failed };
         let waiting = self.core.output(id).map(<[u8]>::len).sum();
         let allowed = layer.poll_send(waiting, &mut self.head);
+        if layer.encrypts() {
+            return self.write_sealed(id, waiting, allowed);
+        }
         let mut slices = Slices::default();
         if !self.head.is_empty() {
             slices.push(&self.head);
@@ -182,6 +186,27 @@ impl EventLoop {
         self.wrote(id, blocked, mqtt, more)
     }
 
+    /// Encrypts one batch of what the layers above TLS give, and writes it. What the socket does not
+    /// take stays with the layer, and nothing more is encrypted before it is gone.
+    fn write_sealed(&mut self, id: ConnId, waiting: usize, allowed: usize) -> Written {
+        let Some(connection) = self.connections.get_mut(id) else { return Written::Failed };
+        let Some(layer) = &mut connection.layer else { return Written::Failed };
+        let plain = gather(&self.head, self.core.output(id), allowed, &mut self.gathered);
+        let Ok(sealed) = layer.seal(plain, &mut self.sealed) else { return Written::Failed };
+        let mqtt = layer.handle_written(sealed, &self.head);
+        if self.sealed.is_empty() {
+            return Written::All;
+        }
+        let n = match taken(connection.socket.write(&self.sealed)) {
+            Ok(n) => n,
+            Err(end) => return end,
+        };
+        layer.handle_sealed_written(n, &self.sealed);
+        let blocked = n < self.sealed.len();
+        let more = mqtt < waiting || layer.wants_send();
+        self.wrote(id, blocked, mqtt, more)
+    }
+
     /// The socket took `n` MQTT bytes.
     fn wrote(&mut self, id: ConnId, blocked: bool, n: usize, more: bool) -> Written {
         if blocked && let Some(connection) = self.connections.get_mut(id) {
@@ -196,6 +221,31 @@ impl EventLoop {
             (false, false) => Written::All,
         }
     }
+}
+
+/// `head` and the first `allowed` bytes of the chunks, as far as they go into one batch; copied only
+/// if they are not in one piece.
+fn gather<'a>(
+    head: &'a [u8],
+    mut chunks: impl Iterator<Item = &'a [u8]>,
+    allowed: usize,
+    gathered: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    let len = (head.len() + allowed).min(BATCH_LEN_MAX);
+    let mut next = chunks.next().unwrap_or_default();
+    if head.is_empty()
+        && let Some(piece) = next.get(..len)
+    {
+        return piece;
+    }
+    gathered.clear();
+    gathered.extend_from_slice(head.get(..len).unwrap_or(head));
+    while gathered.len() < len && !next.is_empty() {
+        let left = len - gathered.len();
+        gathered.extend_from_slice(next.get(..left).unwrap_or(next));
+        next = chunks.next().unwrap_or_default();
+    }
+    gathered
 }
 
 /// How many bytes a write took.

@@ -178,6 +178,11 @@ impl EventLog {
         }
     }
 
+    /// A client that was let in may not stay.
+    pub(crate) fn cut_off(&mut self, peer: Option<SocketAddr>, fault: &str) {
+        tracing::warn!(peer = %Peer(peer), "closed after a reload: {fault}");
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Millis) {
         if self.suppressed > 0 && now.0 / 1000 != self.second {
             self.begin_second(now);

@@ -23,11 +23,14 @@ pub struct Config {
     /// The longest message in bytes, `None` without limit: payload is not collected, so that the
     /// limits on MQTT packets suffice.
     pub message_len_max: Option<u32>,
+    /// The origins whose web pages may connect, as `https://example.org`; `*` stands for all.
+    /// None: those of the host that they connect to. Who sends no origin is no web page.
+    pub origins: Option<Vec<String>>,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { path: "/mqtt".to_owned(), message_len_max: None }
+        Config { path: "/mqtt".to_owned(), message_len_max: None, origins: None }
     }
 }
 
@@ -67,7 +70,7 @@ pub struct Received<'b> {
 }
 
 /// What the client asked with, for those who decide whether it may.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The request target as sent, with its query string.
     pub target: Box<str>,
@@ -75,6 +78,22 @@ pub struct Request {
     pub authorization: Option<Box<str>>,
     /// The `Origin` header: browsers send it, and any page may open a WebSocket to any host.
     pub origin: Option<Box<str>>,
+}
+
+impl Request {
+    /// The token of `Authorization: Bearer` (RFC 6750).
+    pub fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.authorization.as_deref()?.split_once(' ')?;
+        let token = token.trim_start_matches(' ');
+        (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Tokens stand in one header, and sometimes in the query string.
+        f.debug_struct("Request").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -195,14 +214,14 @@ impl Handshake {
             return Err(Refusal::NotHttp);
         }
         let Some(head_len) = whole else { return Ok(None) };
-        let (request, response) = answer(self.head.as_bytes(), &self.config.path)?;
+        let (request, response) = answer(self.head.as_bytes(), &self.config)?;
         let message_len_max = self.config.message_len_max;
         Ok(Some(Accepted { head_len, response, request, message_len_max }))
     }
 }
 
 /// Holds a whole head to RFC 6455 section 4.2.1 and writes the response of section 4.2.2.
-fn answer(head: &[u8], path: &str) -> Result<(Request, String), Refusal> {
+fn answer(head: &[u8], config: &Config) -> Result<(Request, String), Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     match parsed.parse(head) {
@@ -221,7 +240,7 @@ fn answer(head: &[u8], path: &str) -> Result<(Request, String), Refusal> {
     if method != "GET" {
         return Err(Refusal::Method);
     }
-    if path_of(target) != path {
+    if path_of(target) != config.path {
         return Err(Refusal::Path);
     }
     let headers = &*parsed.headers;
@@ -235,12 +254,37 @@ fn answer(head: &[u8], path: &str) -> Result<(Request, String), Refusal> {
         authorization: optional("Authorization")?,
         origin: optional("Origin")?,
     };
+    let host = optional("Host")?.unwrap_or_default();
+    if request.origin.as_deref().is_some_and(|origin| !may_connect(origin, &host, config)) {
+        return Err(Refusal::Origin);
+    }
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n",
         accept(key)
     );
     Ok((request, response))
+}
+
+/// Whether the pages of `origin` may connect.
+fn may_connect(origin: &str, host: &str, config: &Config) -> bool {
+    match &config.origins {
+        Some(origins) => {
+            origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+        }
+        None => origin.split_once("://").is_some_and(|(_, authority)| {
+            let asked = without_port(host);
+            !asked.is_empty() && without_port(authority).eq_ignore_ascii_case(asked)
+        }),
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // The colons of an address of IPv6 stand in brackets.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 /// The key and the sub-protocol to answer with.
@@ -307,6 +351,8 @@ pub enum Refusal {
     Header(&'static str),
     /// The sub-protocol `mqtt` is not offered `[MQTT-6.0.0-3]`.
     SubProtocol,
+    /// The web page's origin is not among those that may connect.
+    Origin,
 }
 
 impl Refusal {
@@ -314,6 +360,7 @@ impl Refusal {
     pub fn status(self) -> &'static str {
         match self {
             Refusal::NotHttp | Refusal::Header(_) | Refusal::SubProtocol => "400 Bad Request",
+            Refusal::Origin => "403 Forbidden",
             Refusal::Path => "404 Not Found",
             Refusal::Method => "405 Method Not Allowed",
             Refusal::NoUpgrade | Refusal::WebSocketVersion => "426 Upgrade Required",
@@ -352,6 +399,7 @@ impl fmt::Display for Refusal {
             Refusal::WebSocketVersion => f.write_str("only WebSocket version 13 is supported"),
             Refusal::Header(name) => write!(f, "the header {name} is missing, repeated or wrong"),
             Refusal::SubProtocol => f.write_str("Sec-WebSocket-Protocol does not offer mqtt"),
+            Refusal::Origin => f.write_str("web pages of this origin may not connect"),
         }
     }
 }
