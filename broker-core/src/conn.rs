@@ -12,6 +12,7 @@ use whimbrel_topics::Cursor;
 use crate::Millis;
 use crate::access::AllowedCache;
 use crate::output::Output;
+use crate::quota::Quota;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,16 @@ pub(crate) struct Conn {
     pub(crate) version: Version,
     /// Already in the list of those with something to send.
     pub(crate) dirty: bool,
-    /// The runtime was told not to read it.
+    /// It is not read until others have caught up.
     pub(crate) paused: bool,
+    /// It is not read until its rate allows more.
+    pub(crate) throttled: bool,
+    /// Its client has a rate to keep.
+    pub(crate) metered: bool,
+    /// Its timer looks whether the socket takes what waits.
+    pub(crate) watched: bool,
+    /// How often in a row it was found to have taken nothing.
+    pub(crate) stalls: u8,
     /// The client wants reason strings and user properties in every packet.
     pub(crate) problem_information: bool,
     pub(crate) keep_alive_s: u16,
@@ -59,6 +68,14 @@ pub(crate) struct Conn {
     pub(crate) receive_maximum: u16,
     /// The client's; [`u32::MAX`] if it named none.
     pub(crate) max_packet_size: u32,
+    /// Most bytes that a packet from it may have.
+    pub(crate) max_incoming_size: u32,
+    /// Bytes that its socket has taken, as far as they tell whether it has.
+    pub(crate) taken: u32,
+    /// The same when its timer last looked.
+    pub(crate) taken_before: u32,
+    /// When that was.
+    pub(crate) looked: Millis,
     /// Nothing is sent before what its CONNACK says is durable.
     pub(crate) gated: bool,
     /// What its client does is asked for: it may not do everything.
@@ -78,6 +95,8 @@ pub(crate) struct Conn {
     pub(crate) output: Output,
     /// The beginning of a packet whose rest has not come.
     pub(crate) tail: Vec<u8>,
+    /// What is counted for it, if it is limited by a table.
+    pub(crate) quota: Option<Box<Quota>>,
     /// Until its CONNECT is accepted.
     pub(crate) opening: Option<Box<Opening>>,
     pub(crate) extra: Option<Box<Extra>>,
@@ -86,6 +105,8 @@ pub(crate) struct Conn {
 /// What is known of a connection whose CONNECT is not accepted yet.
 pub(crate) struct Opening {
     pub(crate) peer: Peer,
+    /// No whole CONNECT has come.
+    pub(crate) pending: bool,
     /// What the layers below MQTT have shown.
     pub(crate) proof: Option<Arc<Proof>>,
     /// The CONNECT packet, while the authenticator has it.
@@ -143,16 +164,25 @@ pub(crate) struct RetainedScan {
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 impl Conn {
-    pub(crate) fn new(now: Millis, serial: u32, peer: Peer) -> Conn {
+    /// `max_connect_size`: most bytes that its CONNECT may have.
+    pub(crate) fn new(now: Millis, serial: u32, peer: Peer, max_connect_size: u32) -> Conn {
         Conn {
             state: State::AwaitsConnect,
             version: Version::V3_1_1,
             dirty: false,
             paused: false,
+            throttled: false,
+            metered: false,
+            watched: false,
+            stalls: 0,
             problem_information: true,
             keep_alive_s: 0,
             receive_maximum: u16::MAX,
             max_packet_size: u32::MAX,
+            max_incoming_size: max_connect_size,
+            taken: 0,
+            taken_before: 0,
+            looked: now,
             gated: false,
             limited: false,
             recheck: false,
@@ -163,8 +193,10 @@ impl Conn {
             last_packet: now,
             output: Output::default(),
             tail: Vec::new(),
+            quota: None,
             opening: Some(Box::new(Opening {
                 peer,
+                pending: true,
                 proof: None,
                 connect: Vec::new(),
                 assigned: None,

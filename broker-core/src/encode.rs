@@ -11,6 +11,10 @@ use crate::conn::Conn;
 use crate::message::Publication;
 use crate::output::{BY_REFERENCE_BYTES, Pool};
 
+/// Subscription identifiers of one delivery. A client that gives one to each of very many filters
+/// that match the same topics would make large packets of small messages: those are dropped.
+pub(crate) const MAX_IDS: usize = 1024;
+
 /// What a PUBLISH to one subscriber adds to the message.
 #[derive(Clone, Copy)]
 pub(crate) struct Envelope<'a> {
@@ -23,7 +27,7 @@ pub(crate) struct Envelope<'a> {
     pub(crate) ids: &'a [u32],
 }
 
-/// The packet was larger than the client accepts and was not sent `[MQTT-3.1.2-24]`.
+/// The packet was larger than the client accepts, or than any should be, and was not sent `[MQTT-3.1.2-24]`.
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 
@@ -146,7 +150,7 @@ impl Encoder {
             let alias = conn.choose_alias(p.topic);
             head = Head::new(now, conn, p, e, alias);
         }
-        if head.packet_len() > conn.max_packet_size as usize {
+        if head.packet_len() > conn.max_packet_size as usize || e.ids.len() > MAX_IDS {
             return Err(TooLarge);
         }
         let buf = conn.output.buf(pool);

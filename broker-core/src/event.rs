@@ -1,5 +1,6 @@
 //! What a person who reads the log wants to know of connections.
 
+use core::net::IpAddr;
 use std::fmt;
 
 use whimbrel_codec::{ReasonCode, Version};
@@ -49,6 +50,19 @@ pub enum Event {
         reason: ReasonCode,
         /// What was wrong; without secrets.
         detail: String,
+    },
+    /// Somebody is not let in for a while; told once for each ban.
+    Banned {
+        /// From where.
+        address: IpAddr,
+        /// Only who claims to be this user; none: everybody from there.
+        user: Option<Box<str>>,
+        /// Only this client of the user.
+        client_id: Option<Box<str>>,
+        /// How long.
+        for_s: u16,
+        /// What it did.
+        why: &'static str,
     },
     /// A client wanted what it may not.
     Denied {

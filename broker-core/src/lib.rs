@@ -17,7 +17,8 @@
 //! client may do is asked in `shard/access.rs`; an incoming PUBLISH goes through
 //! `shard/publish.rs` to `shard/deliver.rs`; acknowledgements of deliveries come back in
 //! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills. Every limit
-//! stands in `limits.rs`.
+//! stands in `limits.rs`; those of some clients only are kept in `shard/quota.rs` with `quota/`, and
+//! what goes first when memory is short stands in `shard/shed.rs`.
 
 mod access;
 mod cache;
@@ -29,6 +30,7 @@ mod limits;
 mod mail;
 mod message;
 mod output;
+mod quota;
 mod session;
 mod shard;
 mod shared;
@@ -42,7 +44,8 @@ pub use limits::Config;
 pub use mail::Mail;
 pub use message::Message;
 pub use output::Chunks;
-pub use shard::{Action, ReadMessage, Shard};
+pub use quota::{Limit, Network, Per, Selection, Values};
+pub use shard::{Action, ReadMessage, Shard, TurnedAway};
 pub use shared::Shared;
 pub use stats::{Count, Stats};
 

@@ -13,7 +13,7 @@ use whimbrel_store::{SessionKey, WallMs};
 use crate::conn::RetainedScan;
 use crate::message::Message;
 use crate::spill::Spilled;
-use crate::{ConnId, Millis};
+use crate::{Config, ConnId, Millis};
 
 /// A session. Without subscriptions and messages in flight it holds no memory beside its own.
 pub(crate) struct Session {
@@ -34,6 +34,8 @@ pub(crate) struct Session {
     /// When it ends, while it has no connection.
     pub(crate) ends: Millis,
     pub(crate) subscriptions: Subscriptions,
+    /// Where a table of limits goes before those of the broker.
+    pub(crate) bounds: Option<Box<Bounds>>,
     pub(crate) outbound: Option<Box<Outbound>>,
     /// QoS 2 messages of the client that it has not released.
     pub(crate) incoming: Option<Box<IncomingIds>>,
@@ -41,6 +43,14 @@ pub(crate) struct Session {
     /// Retained messages that an earlier connection was lost too early to get.
     #[expect(clippy::box_collection, reason = "rare: one pointer, not four")]
     pub(crate) retained: Option<Box<VecDeque<RetainedScan>>>,
+}
+
+/// Limits of one session.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) max_subscriptions: u32,
+    pub(crate) max_queued_messages: u32,
+    pub(crate) max_queued_bytes: u64,
 }
 
 /// The will message of a connection, or of one that was lost.
@@ -123,7 +133,22 @@ impl Delivery {
 
     /// What it counts for in the limit on queued bytes.
     pub(crate) fn len(&self) -> u64 {
-        size_of::<Delivery>() as u64 + self.message.as_ref().map_or(0, |m| m.len() as u64)
+        let ids = match &self.ids {
+            Ids::Many(ids) => size_of_val(&ids[..]),
+            _ => 0,
+        };
+        (size_of::<Delivery>() + ids) as u64 + self.message.as_ref().map_or(0, |m| m.len() as u64)
+    }
+}
+
+impl Bounds {
+    /// Those of every session.
+    pub(crate) fn of(config: &Config) -> Bounds {
+        Bounds {
+            max_subscriptions: config.max_subscriptions,
+            max_queued_messages: config.max_queued_messages,
+            max_queued_bytes: config.max_queued_bytes,
+        }
     }
 }
 
@@ -169,6 +194,7 @@ impl Session {
             detached: None,
             ends: Millis::NEVER,
             subscriptions: Subscriptions::default(),
+            bounds: None,
             outbound: None,
             incoming: None,
             will: None,
@@ -196,6 +222,14 @@ impl Session {
         self.rights.as_ref().map_or("", |rights| &rights.principal().name)
     }
 
+    /// Its limits.
+    pub(crate) fn bounds(&self, config: &Config) -> Bounds {
+        match &self.bounds {
+            Some(bounds) => **bounds,
+            None => Bounds::of(config),
+        }
+    }
+
     /// When its timer is next needed.
     pub(crate) fn deadline(&self) -> Millis {
         self.ends.min(self.will.as_ref().map_or(Millis::NEVER, |will| will.due))
@@ -207,6 +241,14 @@ pub(crate) struct Subscription {
     /// As the client sent it, `$share/...` included.
     pub(crate) filter: Box<str>,
     pub(crate) shared: bool,
+}
+
+impl Subscription {
+    /// About what it takes of memory, here and in the routes.
+    pub(crate) fn memory_bytes(filter: &str) -> usize {
+        const FIXED: usize = 200;
+        FIXED + 2 * filter.len()
+    }
 }
 
 /// The subscriptions of a session.

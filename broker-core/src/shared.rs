@@ -7,6 +7,7 @@ use whimbrel_auth::{Anonymous, Authenticator, Rules};
 use whimbrel_topics::{Retained, Routes};
 
 use crate::message::{Account, Message};
+use crate::quota::Quotas;
 use crate::stats::Stats;
 
 /// Shared by all shards of a broker.
@@ -21,9 +22,11 @@ pub struct Shared {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// What principals may do.
     rules: RwLock<Arc<Rules>>,
+    /// Who has how much of the broker, and who is banned.
+    pub(crate) quotas: Quotas,
     /// Memory of message bodies.
     pub(crate) account: Arc<Account>,
-    /// Memory of buffers, by shard.
+    /// Memory of buffers and subscriptions, by shard.
     pub(crate) buffered: Vec<AtomicUsize>,
     /// Milliseconds since 1970 at the core's time 0; only what a store keeps depends on it.
     pub wall_origin_ms: AtomicU64,
@@ -56,6 +59,7 @@ impl Shared {
             stats: Stats::new(shards),
             authenticator,
             rules: RwLock::new(rules),
+            quotas: Quotas::default(),
             account: Arc::default(),
             buffered: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             wall_origin_ms: AtomicU64::new(0),
@@ -83,7 +87,7 @@ impl Shared {
         self.shards
     }
 
-    /// Bytes held by messages and buffers.
+    /// Bytes held by messages, buffers and subscriptions.
     pub fn memory_used_bytes(&self) -> u64 {
         let buffered: usize = self.buffered.iter().map(|b| b.load(Ordering::Relaxed)).sum();
         self.account.bytes() + buffered as u64

@@ -18,6 +18,14 @@ counters! {
     Sessions, "Sessions, connected or not.";
     ConnectsAccepted, "CONNECTs accepted since the start.";
     ConnectsRefused, "CONNECTs refused since the start.";
+    FailedLogins, "Logins that failed since the start.";
+    Bans, "Bans that began since the start.";
+    RefusedBanned, "Connections and CONNECTs refused because of a ban since the start.";
+    RefusedLimit, "The same because of a table of limits.";
+    ClosedPending, "Connections closed because too many had not sent CONNECT.";
+    ClosedBlocked, "Connections closed because they took nothing of what waited for them.";
+    ClosedMemory, "Connections closed because memory was short.";
+    Throttled, "How often a client was not read because of its rate.";
     PublishesReceived, "PUBLISH packets received.";
     PublishesSent, "PUBLISH packets sent.";
     BytesReceived, "Bytes received.";

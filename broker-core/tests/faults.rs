@@ -155,7 +155,7 @@ fn unsubscribe_ends_the_retained_messages_too() {
 /// Who asks and does not read is not read any more.
 #[test]
 fn answers_to_a_client_that_does_not_read_are_bounded() {
-    let config = Config { max_output_bytes: 10_000, ..quiet() };
+    let config = Config { max_output_bytes: 10_000, max_blocked_s: 0, ..quiet() };
     let mut broker = Broker::new(1, config);
     let link = broker.client(V5, "c");
     broker.links[link].stalled = true;

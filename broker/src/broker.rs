@@ -202,8 +202,8 @@ impl Handle {
     }
 
     /// Puts in force what of `config` can change in a running broker: limits, who may connect and
-    /// what those may do, TLS of its listeners; what else belongs to listeners, and the shards, stay
-    /// as they are.
+    /// what those may do, TLS of its listeners. What else belongs to listeners, and the shards,
+    /// stay as they are.
     ///
     /// # Errors
     /// If a file that says who may do what cannot be used; then nothing has changed.

@@ -1,7 +1,6 @@
 //! Who a client is (sections 3.15, 4.12): what takes its time, what takes several steps, and what
 //! is shown again later.
 
-use core::net::SocketAddr;
 use std::sync::Arc;
 
 use whimbrel_auth::{
@@ -25,13 +24,6 @@ impl Shard {
     pub fn handle_proof(&mut self, id: ConnId, proof: Arc<Proof>) {
         if let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_mut()) {
             opening.proof = Some(proof);
-        }
-    }
-
-    /// A proxy has told from where a connection comes. Called before its first bytes.
-    pub fn handle_source(&mut self, id: ConnId, source: SocketAddr) {
-        if let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_mut()) {
-            opening.peer.address = Some(source);
         }
     }
 
@@ -163,6 +155,7 @@ impl Shard {
     ) -> Flow {
         match outcome {
             Outcome::Accepted { principal, data } => {
+                self.forgive_login(id, connect);
                 self.admit(id, connect, assigned, principal, data.as_deref())
             }
             Outcome::Continue { exchange, data } => {

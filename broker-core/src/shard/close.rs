@@ -51,6 +51,11 @@ impl Shard {
         if before == State::Ended {
             return;
         }
+        if before != State::Connected {
+            self.settle_pending(id);
+        }
+        self.release_client(id);
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         self.buffered -= conn.tail.len();
         conn.tail = Vec::new();
         if conn.gated {

@@ -11,6 +11,7 @@ use whimbrel_topics::validate_topic_name;
 
 use super::access::may_publish;
 use super::authenticate::told;
+use super::shed::Pressure;
 use super::{Flow, Shard};
 use crate::conn::State;
 use crate::event::{Event, Why};
@@ -51,11 +52,16 @@ impl Shard {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let home = self.shared.home(client_id);
+        self.settle_pending(id);
         if home != self.id.0 {
             if let Some(conn) = self.conn(id) {
                 conn.state = State::Ended;
             }
             return Flow::Move(ShardId(home));
+        }
+        if self.is_banned(id, connect) {
+            self.refuse_banned(id, connect);
+            return Flow::Ended;
         }
         self.ask(id, connect, packet, assigned.map(Into::into))
     }
@@ -83,6 +89,10 @@ impl Shard {
             return Flow::Ended;
         }
         let owner = rights.as_ref().map_or("", |rights| &rights.principal().name);
+        if let Err((reason, what)) = self.may_enter(id, owner, client_id) {
+            self.refuse(id, connect, &refusal(reason, what));
+            return Flow::Ended;
+        }
         // Who has a session may come and take what waits, which makes room.
         let new = wishes.session_expiry_s > 0 && self.find_session(owner, client_id).is_none();
         if new && self.is_full() {
@@ -122,7 +132,7 @@ impl Shard {
         if connections >= self.config.max_connections.into() {
             return Err(refusal(ReasonCode::ServerBusy, "the broker has its most connections"));
         }
-        if self.pressure {
+        if self.pressure >= Pressure::Connects {
             return Err(refusal(ReasonCode::ServerBusy, "the broker is short of memory"));
         }
         // [MQTT-3.1.3-8] of 3.1.1; in 3.1 a client identifier is never empty.
@@ -257,7 +267,6 @@ impl Shard {
             wanted if max > 0 => wanted.min(max),
             wanted => wanted,
         };
-        let max_inflight = self.config.max_inflight;
         let now = self.now;
         let rights = self.sessions.get(slot as usize).and_then(|session| session.rights.as_ref());
         let limited = rights.is_some_and(|rights| !rights.is_unlimited());
@@ -270,9 +279,11 @@ impl Shard {
         conn.version = connect.version;
         conn.session = slot;
         conn.keep_alive_s = keep_alive_s;
-        conn.receive_maximum = wishes.receive_maximum.min(max_inflight);
         conn.max_packet_size = wishes.max_packet_size;
         conn.problem_information = wishes.problem_information;
+        let max_inflight = self.take_limits(id);
+        let Some(conn) = self.conn(id) else { return };
+        conn.receive_maximum = wishes.receive_maximum.min(max_inflight);
         if wishes.topic_alias_maximum > 0 {
             let aliases = OutgoingAliases::new(wishes.topic_alias_maximum);
             conn.extra().outgoing_aliases = Some(aliases);
@@ -294,6 +305,7 @@ impl Shard {
         session_present: bool,
     ) -> bool {
         let config = self.config.clone();
+        let max_packet_size = self.max_packet_size(id);
         let mut list = Vec::new();
         let response;
         if connect.version.is_v5() {
@@ -305,7 +317,7 @@ impl Shard {
             if config.receive_maximum < u16::MAX {
                 list.push(Property::ReceiveMaximum(config.receive_maximum));
             }
-            list.push(Property::MaximumPacketSizeBytes(config.max_packet_size_bytes));
+            list.push(Property::MaximumPacketSizeBytes(max_packet_size));
             if config.topic_alias_maximum > 0 {
                 list.push(Property::TopicAliasMaximum(config.topic_alias_maximum));
             }
@@ -412,6 +424,19 @@ impl Shard {
         self.refused(id, Some(connect.client_id.into()), refusal.reason, refusal.what);
     }
 
+    /// Too many like it have failed; that was told once.
+    fn refuse_banned(&mut self, id: ConnId, connect: &Connect<'_>) {
+        if let Some(conn) = self.conn(id) {
+            conn.version = connect.version;
+            conn.max_packet_size = Wishes::of(connect).max_packet_size;
+        }
+        let (reason, what) = (ReasonCode::Banned, "banned for a while");
+        self.send_refusal(id, reason, what, &[]);
+        self.count(Count::ConnectsRefused, 1);
+        self.count(Count::RefusedBanned, 1);
+        self.end_conn(id, Why::Broker(reason, what), Some(true));
+    }
+
     /// The authenticator refused.
     pub(super) fn refuse_attempt(&mut self, id: ConnId, connect: &Connect<'_>, refused: Refused) {
         let wishes = Wishes::of(connect);
@@ -419,6 +444,7 @@ impl Shard {
             conn.version = connect.version;
             conn.max_packet_size = wishes.max_packet_size;
         }
+        self.failed_login(id, connect, refused.refusal);
         let (reason, what) = told(refused.refusal);
         let mut more = Vec::new();
         if let (Some(method), Some(data)) = (wishes.method, &refused.data) {

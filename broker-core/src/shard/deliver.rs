@@ -5,7 +5,8 @@ use whimbrel_protocol::InFlight;
 use whimbrel_store::{Record, SessionKey};
 
 use super::Shard;
-use crate::encode::Envelope;
+use super::shed::Pressure;
+use crate::encode::{Envelope, MAX_IDS};
 use crate::message::Publication;
 use crate::session::{Delivery, NO_GROUP};
 use crate::stats::Count;
@@ -92,7 +93,11 @@ impl Shard {
 
     fn send_qos0(&mut self, id: ConnId, retain: bool, ids: &[u32], p: &mut Publication<'_>) {
         let Some(conn) = self.conns.get(id.0 as usize) else { return };
-        let most = if self.pressure { 64 * 1024 } else { self.config.max_output_bytes };
+        let most = if self.pressure >= Pressure::SlowReaders {
+            64 * 1024
+        } else {
+            self.config.max_output_bytes
+        };
         if conn.output.len() > most as usize {
             self.count(Count::Dropped, 1);
             return;
@@ -147,12 +152,14 @@ impl Shard {
     ) -> bool {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return true };
         let key = session.durable_key();
+        let bounds = session.bounds(&self.config);
         let outbound = session.outbound.get_or_insert_default();
         // What is in the store needs no memory.
-        let pressure = self.pressure && key.is_none();
+        let pressure = self.pressure >= Pressure::Queues && key.is_none();
         if pressure
-            || outbound.waiting() >= self.config.max_queued_messages as usize
-            || outbound.waiting_bytes() + p.payload.len() as u64 > self.config.max_queued_bytes
+            || outbound.waiting() >= bounds.max_queued_messages as usize
+            || outbound.waiting_bytes() + p.payload.len() as u64 > bounds.max_queued_bytes
+            || ids.len() > MAX_IDS
         {
             self.count(Count::Dropped, 1);
             return !pressure;

@@ -1,8 +1,8 @@
 //! A shard: the connections and sessions of one thread.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -29,14 +29,17 @@ mod connect;
 mod deliver;
 mod durable;
 mod publish;
+mod quota;
 mod restate;
 mod restore;
 mod retained;
+mod shed;
 mod spilled;
 mod subscribe;
 mod sys;
 mod timeout;
 
+pub use quota::TurnedAway;
 pub use restore::ReadMessage;
 
 /// What the runtime is to do.
@@ -98,9 +101,17 @@ pub struct Shard {
     paused: Vec<ConnId>,
     /// When the paused are looked at.
     resume_at: Option<Millis>,
-    /// Bytes in outputs and tails; published to [`Shared`] once per tick.
+    /// Not read until this time, with their serial numbers, because of their rate.
+    throttled: BinaryHeap<Reverse<(Millis, ConnId, u32)>>,
+    /// In the order in which they were opened; most of those that have not sent CONNECT.
+    pending: VecDeque<(ConnId, u32)>,
+    /// How many have not.
+    pending_count: usize,
+    /// Bytes in outputs, tails and subscriptions; published to [`Shared`] once per tick.
     buffered: usize,
-    pressure: bool,
+    pressure: shed::Pressure,
+    /// When the connections with the largest buffers are looked for.
+    shed_at: Option<Millis>,
     retained_expiry: retained::Expiries,
     sys: sys::Sys,
     /// Retained messages looked at in this tick.
@@ -159,8 +170,12 @@ impl Shard {
             closed: Vec::new(),
             paused: Vec::new(),
             resume_at: None,
+            throttled: BinaryHeap::new(),
+            pending: VecDeque::new(),
+            pending_count: 0,
             buffered: 0,
-            pressure: false,
+            pressure: shed::Pressure::None,
+            shed_at: None,
             retained_expiry: retained::Expiries::default(),
             sys: sys::Sys::new(now, &config),
             looked: 0,
@@ -183,9 +198,12 @@ impl Shard {
     pub fn handle_open(&mut self, now: Millis, peer: Peer) -> ConnId {
         self.now = now;
         self.opened = self.opened.wrapping_add(1);
-        let id = self.conns.insert(Conn::new(now, self.opened, peer)) as u32;
-        self.conn_timers.arm(id, now.plus_s(self.config.connect_timeout_s.into()));
-        ConnId(id)
+        let conn = Conn::new(now, self.opened, peer, self.config.max_connect_size_bytes);
+        let id = ConnId(self.conns.insert(conn) as u32);
+        self.conn_timers.arm(id.0, now.plus_s(self.config.connect_timeout_s.into()));
+        self.count_open(id, &peer);
+        self.count_pending(id);
+        id
     }
 
     /// Bytes came. All of them are taken: whole packets are handled, the beginning of a torn one
@@ -193,22 +211,26 @@ impl Shard {
     pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) {
         self.now = now;
         self.count(Count::BytesReceived, bytes.len() as u64);
-        self.take_bytes(id, bytes);
+        if self.take_bytes(id, bytes) {
+            self.meter_bytes(id, bytes.len());
+        }
     }
 
-    fn take_bytes(&mut self, id: ConnId, mut bytes: &[u8]) {
-        let Some(conn) = self.conn(id) else { return };
-        if conn.state == State::Authenticates {
+    /// True if the client has a rate to keep.
+    fn take_bytes(&mut self, id: ConnId, mut bytes: &[u8]) -> bool {
+        let Some(conn) = self.conn(id) else { return false };
+        let metered = conn.metered;
+        if conn.state == State::Authenticates || conn.throttled {
             // Read before the runtime was told to wait.
             conn.tail.extend_from_slice(bytes);
             self.buffered += bytes.len();
-            return;
+            return metered;
         }
         if !conn.tail.is_empty() {
             let mut tail = std::mem::take(&mut conn.tail);
             self.buffered -= tail.len();
             if !self.complete(id, &mut tail, &mut bytes) {
-                return;
+                return metered;
             }
             let taken = self.packets(id, &tail, bytes);
             debug_assert_eq!(taken, tail.len());
@@ -222,6 +244,7 @@ impl Shard {
         if self.conns.get(id.0 as usize).is_some_and(|conn| self.is_behind(conn)) {
             self.pause(id);
         }
+        metered
     }
 
     /// The socket took `n` bytes of [`Shard::output`].
@@ -231,6 +254,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         let held = conn.output.held();
         conn.output.written(n, &mut self.pool);
+        conn.taken = conn.taken.wrapping_add(n as u32);
         self.buffered -= held - conn.output.held();
         let (session, state) = (conn.session, conn.state);
         let waits = conn.extra.as_ref().is_some_and(|extra| !extra.retained.is_empty());
@@ -248,7 +272,9 @@ impl Shard {
         if self.conns.get(id.0 as usize).is_none() {
             return;
         }
+        self.settle_pending(id);
         self.end_conn(id, Why::Lost, None);
+        self.release_all(id);
         let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
         let output = std::mem::take(&mut conn.output);
         self.buffered -= output.held();
@@ -284,6 +310,15 @@ impl Shard {
     pub fn reconfigure(&mut self, config: Arc<Config>) {
         self.sys.reconfigure(self.now, &config);
         self.config = config;
+        for at in 0..self.conns.capacity() {
+            match self.conns.get_mut(at).map(|conn| (conn.state, conn)) {
+                Some((State::Connected, _)) => {
+                    self.take_limits(ConnId(at as u32));
+                }
+                Some((_, conn)) => conn.max_incoming_size = self.config.max_connect_size_bytes,
+                None => {}
+            }
+        }
     }
 
     // ---- outputs
@@ -306,6 +341,9 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id.0 as usize) else { continue };
             conn.dirty = false;
             if conn.output.len() > 0 && conn.state != State::Ended && !conn.gated {
+                if conn.output.len() > shed::UNWATCHED && !conn.watched {
+                    self.watch(id);
+                }
                 return Some(Action::Send(id));
             }
         }
@@ -344,7 +382,8 @@ impl Shard {
         let restate = self.restate_timeout();
         let rules = self.rules_timeout();
         let others = [self.retained_expiry.next(), self.resume_at, search, restate, rules];
-        timers.into_iter().chain(others).flatten().min()
+        let short = [self.throttle_timeout(), self.shed_at];
+        timers.into_iter().chain(others).chain(short).flatten().min()
     }
 
     // ---- getters
@@ -398,12 +437,13 @@ impl Shard {
     fn packets(&mut self, id: ConnId, bytes: &[u8], later: &[u8]) -> usize {
         let mut taken = 0;
         loop {
-            let max_packet_size = self.max_packet_size(id);
             let now = self.now;
             let Some(conn) = self.conn(id) else { return bytes.len() };
+            let max_packet_size = conn.max_incoming_size;
             match conn.state {
                 State::Ended => return bytes.len(),
                 State::Authenticates => return taken,
+                _ if conn.throttled => return taken,
                 _ => {}
             }
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -516,11 +556,9 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn max_packet_size(&self, id: ConnId) -> u32 {
-        match self.conns.get(id.0 as usize) {
-            Some(conn) if conn.state == State::Connected => self.config.max_packet_size_bytes,
-            _ => self.config.max_connect_size_bytes,
-        }
+        self.conns.get(id.0 as usize).map_or(0, |conn| conn.max_incoming_size)
     }
 
     fn keep_tail(&mut self, id: ConnId, rest: &[u8]) {
@@ -532,19 +570,6 @@ impl Shard {
         conn.tail = rest.to_vec();
         self.buffered += rest.len();
         self.shed_tail(id);
-    }
-
-    /// Large packets that are still on their way are the first to go when memory is short.
-    fn shed_tail(&mut self, id: ConnId) {
-        const LARGE: usize = 64 * 1024;
-        let what = "a large packet while the broker is short of memory";
-        match self.conns.get(id.0 as usize) {
-            Some(conn) if self.pressure && conn.tail.len() > LARGE => match conn.state {
-                State::Connected => self.disconnect(id, ReasonCode::QuotaExceeded, what),
-                _ => self.refused(id, None, ReasonCode::ServerBusy, what),
-            },
-            _ => {}
-        }
     }
 
     // ---- common to all packets
@@ -615,13 +640,6 @@ impl Shard {
     /// Below this much output a connection is given more of what waits for it.
     fn low_water(&self) -> usize {
         (self.config.max_output_bytes as usize / 4).max(4096)
-    }
-
-    fn publish_buffered(&mut self) {
-        if let Some(slot) = self.shared.buffered.get(usize::from(self.id.0)) {
-            slot.store(self.buffered, Ordering::Relaxed);
-        }
-        self.pressure = self.shared.memory_used_bytes() > self.config.memory_budget_bytes;
     }
 
     /// The next number of a splitmix64 sequence.

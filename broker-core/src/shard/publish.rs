@@ -8,6 +8,7 @@ use whimbrel_protocol::AliasError;
 use whimbrel_store::Record;
 use whimbrel_topics::{GroupMember, GroupRoute, SessionRef, SubscriptionOptions};
 
+use super::shed::Pressure;
 use super::{Shard, sys};
 use crate::cache::Resolved;
 use crate::conn::NO_SESSION;
@@ -115,12 +116,15 @@ impl Shard {
         properties: &[u8],
         expires: Millis,
     ) {
+        let Some(conn) = self.conns.get(id.0 as usize) else { return };
+        let (from, limited) = (conn.session, conn.limited);
+        if conn.metered {
+            self.meter_message(id);
+        }
         if let Err((reason, what)) = self.check_topic(topic) {
             return self.refuse_publish(id, publish, reason, what);
         }
-        let Some(conn) = self.conns.get(id.0 as usize) else { return };
-        let from = conn.session;
-        if conn.limited && !self.may_publish(id, publish, topic) {
+        if limited && !self.may_publish(id, publish, topic) {
             return;
         }
         if self.is_full()
@@ -142,6 +146,9 @@ impl Shard {
             p.reply_to = self.reply_to();
         }
         let routed = self.publish(from, publish.retain, &mut p);
+        if self.pressure >= Pressure::Publishers {
+            self.pause(id);
+        }
         if publish.qos == QoS::AtMostOnce {
             return;
         }
@@ -154,9 +161,6 @@ impl Shard {
             _ => ReasonCode::Success,
         };
         self.acknowledge(id, from, publish, reason, Properties::NONE, (mark, p.mails));
-        if self.pressure {
-            self.pause(id);
-        }
     }
 
     /// Whether the client may publish this message; if not, it is refused.

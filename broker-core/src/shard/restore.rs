@@ -178,6 +178,7 @@ impl Shard {
             }
             let shared = group.is_some();
             let filter = subscription.filter.clone();
+            self.buffered += Subscription::memory_bytes(&filter);
             let subscription = Subscription { filter, shared };
             session.subscriptions.add(subscription, |filter| routes.topic_hash(filter));
         }

@@ -13,6 +13,7 @@ use whimbrel_topics::{Cursor, HasTopic, Retained};
 
 use super::Shard;
 use super::publish::ids;
+use super::shed::Pressure;
 use crate::conn::{RetainedScan, State};
 use crate::message::{Message, Publication};
 use crate::session::NO_GROUP;
@@ -113,8 +114,9 @@ impl Shard {
         let message = self.keep(p);
         let mut retained = shared.retained.write().unwrap_or_else(PoisonError::into_inner);
         let full = retained.len() as u64 >= self.config.max_retained_messages;
-        let may_stay = |there: &Message| !self.pressure || there.payload().len() >= p.payload.len();
-        if (full || self.pressure) && !retained.get(p.topic).is_some_and(may_stay) {
+        let short = self.pressure >= Pressure::Queues;
+        let may_stay = |there: &Message| !short || there.payload().len() >= p.payload.len();
+        if (full || short) && !retained.get(p.topic).is_some_and(may_stay) {
             // What stands there is no longer the topic's last: better none than a wrong one.
             let replaced = retained.remove(p.topic);
             let number = self.next_retained_number();

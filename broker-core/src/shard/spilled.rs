@@ -3,6 +3,7 @@
 use whimbrel_store::{Entry, Fetch, Fetched, MessageRecord, Stored};
 
 use super::Shard;
+use super::shed::Pressure;
 use crate::Millis;
 use crate::message::{Message, Publication};
 use crate::session::{Delivery, NO_GROUP};
@@ -13,7 +14,7 @@ impl Shard {
     pub(super) fn spills(&self, slot: u32) -> bool {
         let Some(session) = self.sessions.get(slot as usize) else { return false };
         let Some(outbound) = &session.outbound else { return false };
-        self.pressure
+        self.pressure >= Pressure::Queues
             || outbound.spilled.is_some()
             || outbound.queued_bytes > self.config.max_queue_memory_bytes
     }

@@ -10,6 +10,7 @@ use whimbrel_topics::{
 };
 
 use super::Shard;
+use super::shed::Pressure;
 use crate::ConnId;
 use crate::conn::RetainedScan;
 use crate::session::Subscription;
@@ -75,18 +76,19 @@ impl Shard {
             return Err((ReasonCode::UnspecifiedError, "no session"));
         };
         let existed = session.subscriptions.contains(wanted.filter, hash);
-        if !existed && session.subscriptions.len() >= self.config.max_subscriptions as usize {
+        let most = session.bounds(&self.config).max_subscriptions as usize;
+        if !existed && session.subscriptions.len() >= most {
             return Err((ReasonCode::QuotaExceeded, "the session has its most subscriptions"));
         }
         // The same filter may come again and again, and each time all that is retained is due.
         let waiting = conn.and_then(|conn| conn.extra.as_ref()).map_or(0, |e| e.retained.len());
-        if waiting + scans.len() > self.config.max_subscriptions as usize {
+        if waiting + scans.len() > most {
             return Err((ReasonCode::QuotaExceeded, "too many retained messages are still due"));
         }
         if session.durable && self.durable.on && self.durable.store.is_full() {
             return Err((ReasonCode::QuotaExceeded, "the store has no room"));
         }
-        if !existed && self.pressure {
+        if !existed && self.pressure >= Pressure::Queues {
             return Err((ReasonCode::QuotaExceeded, "the broker is short of memory"));
         }
         let options = SubscriptionOptions {
@@ -100,6 +102,7 @@ impl Shard {
         routes.subscribe(filter, group, SessionRef { shard: self.id.0, session: slot }, options);
         if !existed {
             let shared = group.is_some();
+            self.buffered += Subscription::memory_bytes(wanted.filter);
             let filter = wanted.filter.into();
             session.subscriptions.add(Subscription { filter, shared }, hash);
         }
@@ -193,6 +196,7 @@ impl Shard {
         if !session.subscriptions.remove(filter, |filter| routes.topic_hash(filter)) {
             return ReasonCode::NoSubscriptionExisted;
         }
+        self.buffered -= Subscription::memory_bytes(filter);
         routes.unsubscribe(plain, group, SessionRef { shard: self.id.0, session: slot });
         if let Some(key) = session.durable_key() {
             self.durable.record(&Record::Unsubscribed { key, filter });
@@ -217,6 +221,7 @@ impl Shard {
         let who = SessionRef { shard: self.id.0, session: slot };
         let subscriptions = std::mem::take(&mut session.subscriptions);
         for subscription in subscriptions.iter() {
+            self.buffered -= Subscription::memory_bytes(&subscription.filter);
             // It was split when it was made.
             if let Ok((group, filter)) = split(&subscription.filter) {
                 self.shared.routes.unsubscribe(filter, group, who);

@@ -34,12 +34,17 @@ impl Shard {
         self.search_on();
         self.take_up_rules();
         self.publish_sys();
+        self.release_throttled();
+        self.shed_largest();
         if self.resume_at.is_some_and(|at| at <= now) {
             self.read_on();
         }
     }
 
     fn conn_due(&mut self, id: ConnId) {
+        if self.is_blocked(id) {
+            return;
+        }
         let connect_timeout_s = self.config.connect_timeout_s;
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
@@ -48,6 +53,10 @@ impl Shard {
                 Some(conn.last_packet.plus_s(connect_timeout_s.into()))
             }
             State::Connected => {
+                if conn.throttled {
+                    // It is not read, so it cannot show that it is alive.
+                    conn.last_packet = now;
+                }
                 // What a paused client sent may be lying there unread.
                 let unread_s = if conn.paused { u32::from(conn.keep_alive_s) * 2 } else { 0 };
                 keep_alive_deadline_ms(conn.last_packet.0, conn.keep_alive_s)
@@ -108,8 +117,10 @@ impl Shard {
             && conn.state == State::Connected
             && !std::mem::replace(&mut conn.paused, true)
         {
+            if !conn.throttled {
+                self.actions.push_back(Action::Pause(id));
+            }
             self.paused.push(id);
-            self.actions.push_back(Action::Pause(id));
             self.resume_at.get_or_insert(Millis(self.now.0 + PAUSE_MS));
         }
     }
@@ -134,8 +145,10 @@ impl Shard {
             }
             if let Some(conn) = self.conns.get_mut(id.0 as usize) {
                 conn.paused = false;
+                if !conn.throttled {
+                    self.actions.push_back(Action::Resume(id));
+                }
             }
-            self.actions.push_back(Action::Resume(id));
             false
         });
         self.resume_at = (!paused.is_empty()).then(|| Millis(self.now.0 + PAUSE_MS));

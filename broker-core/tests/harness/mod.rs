@@ -64,6 +64,7 @@ impl std::fmt::Debug for Delivered {
 
 pub struct Link {
     pub shard: u16,
+    pub peer: Peer,
     pub conn: ConnId,
     pub version: Version,
     /// The socket is open on both sides.
@@ -111,8 +112,18 @@ impl Broker {
 
     /// Where these decide who may connect and what those may do.
     pub fn with_access(shards: u16, authenticator: Arc<dyn Authenticator>, rules: Rules) -> Broker {
+        Broker::with_all(shards, authenticator, rules, quiet())
+    }
+
+    /// The same with these limits.
+    pub fn with_all(
+        shards: u16,
+        authenticator: Arc<dyn Authenticator>,
+        rules: Rules,
+        config: Config,
+    ) -> Broker {
         let shared = Shared::with_access(shards, 7, authenticator, Arc::new(rules));
-        Broker::with_shared(shared, quiet(), |_| Box::new(MemoryStore))
+        Broker::with_shared(shared, config, |_| Box::new(MemoryStore))
     }
 
     pub fn with_shared(
@@ -136,10 +147,16 @@ impl Broker {
 
     /// A new connection, to this shard at first.
     pub fn open(&mut self, shard: u16, version: Version) -> LinkId {
+        self.open_from(Peer::MEMORY, shard, version)
+    }
+
+    /// The same from elsewhere, whether it may be opened or not.
+    pub fn open_from(&mut self, peer: Peer, shard: u16, version: Version) -> LinkId {
         let shard = shard % self.shards.len() as u16;
-        let conn = self.handle_open(shard);
+        let conn = self.shards[usize::from(shard)].handle_open(self.now, peer);
         self.links.push(Link {
             shard,
+            peer,
             conn,
             version,
             open: true,
@@ -150,11 +167,6 @@ impl Broker {
         });
         self.by_conn.insert((shard, conn), self.links.len() - 1);
         self.links.len() - 1
-    }
-
-    fn handle_open(&mut self, shard: u16) -> ConnId {
-        let peer = Peer::MEMORY;
-        self.shards[usize::from(shard)].handle_open(self.now, peer)
     }
 
     /// Bytes of the client, and all that follows from them.
@@ -256,7 +268,8 @@ impl Broker {
                 let link = link_of(&conn).expect("a connection that is open");
                 self.by_conn.remove(&(shard, conn));
                 self.shards[usize::from(shard)].handle_closed(self.now, conn);
-                let conn = self.handle_open(to.0);
+                let peer = self.links[link].peer;
+                let conn = self.shards[usize::from(to.0)].handle_open(self.now, peer);
                 self.links[link].shard = to.0;
                 self.links[link].conn = conn;
                 self.by_conn.insert((to.0, conn), link);

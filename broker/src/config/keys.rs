@@ -99,11 +99,11 @@ impl Switch for Option<bool> {
 }
 
 /// The longest packet that MQTT can express.
-const LONGEST: u64 = 268_435_460;
-const U16: u64 = u16::MAX as u64;
-const U32: u64 = u32::MAX as u64;
+pub(super) const LONGEST: u64 = 268_435_460;
+pub(super) const U16: u64 = u16::MAX as u64;
+pub(super) const U32: u64 = u32::MAX as u64;
 /// The largest number of the file's format.
-const U63: u64 = i64::MAX as u64;
+pub(super) const U63: u64 = i64::MAX as u64;
 
 keys! {
     "allow_anonymous", true, Option<bool>, 0..=0, allow_anonymous,
@@ -147,6 +147,8 @@ keys! {
         "Most bytes that a packet from a client may have.";
     "limits.max_connections", true, u32, 1..=U32, core.max_connections,
         "Most connections; those beyond are refused.";
+    "limits.max_pending_connections", true, u32, 1..=U32, core.max_pending_connections,
+        "Connections that have not sent CONNECT; beyond it the oldest of them are closed.";
     "limits.receive_maximum", true, u16, 1..=U16, core.receive_maximum,
         "QoS 2 messages that a client may have in flight towards the broker.";
     "limits.max_inflight", true, u16, 1..=U16, core.max_inflight,
@@ -173,12 +175,35 @@ keys! {
     "limits.max_output_bytes", true, u32, 1024..=U32, core.max_output_bytes,
         "Bytes that wait to be sent on one connection. Beyond it QoS 0 is dropped, QoS 1 and 2 \
          wait in the queue.";
+    "limits.max_blocked_s", true, u16, 0..=U16, core.max_blocked_s,
+        "Seconds after which a connection is closed that takes nothing of what waits for it; after \
+         half as long again at the latest. 0: never.";
     "limits.max_retained_messages", true, u64, 0..=U63, core.max_retained_messages,
         "Retained messages of the whole broker; those beyond are not retained.";
     "limits.memory_budget_bytes", true, u64, 1024 * 1024..=U63, core.memory_budget_bytes,
-        "Memory for messages and buffers; half of the machine's unless given. Beyond it new \
-         connections are refused, QoS 0 to slow readers is dropped, nothing more is queued, and \
-         publishers are slowed.";
+        "Memory for messages, buffers and subscriptions; half of the machine's unless given. At 96 % \
+         of it new connections are refused, at 97 % QoS 0 to slow readers is dropped, at 98 % large \
+         packets that have not come whole are refused, at 99 % nothing more is queued, retained or \
+         subscribed to, at 100 % publishers are slowed, and at 110 % the connections with the \
+         largest buffers are closed.";
+    "limits.max_failed_logins", true, u16, 0..=U16, core.max_failed_logins,
+        "Logins of one user name that may fail from one address in failed_logins_window_s before \
+         that name is banned from there. 0: any number.";
+    "limits.max_failed_logins_per_address", true, u16, 0..=U16,
+        core.max_failed_logins_per_address,
+        "Logins of any user name that may fail from one address in that time before the address is \
+         banned. 0: any number.";
+    "limits.failed_logins_window_s", true, u16, 1..=U16, core.failed_logins_window_s,
+        "Seconds in which failed logins are counted.";
+    "limits.max_reconnects", true, u16, 0..=U16, core.max_reconnects,
+        "How often a client may connect from one address in reconnects_window_s before it is banned \
+         there. 0: any number.";
+    "limits.reconnects_window_s", true, u16, 1..=U16, core.reconnects_window_s,
+        "Seconds in which its connections are counted.";
+    "limits.ban_s", true, u16, 1..=U16, core.ban_s,
+        "Seconds that a ban lasts.";
+    "limits.ban_loopback", true, bool, 0..=0, core.ban_loopback,
+        "Whether clients on this machine are banned as well.";
     "limits.segment_bytes", false, u64, 64 * 1024..=4 * 1024 * 1024 * 1024, segment_bytes,
         "Size of the files in data_dir. They hold about this much more than what is alive, three \
          times over.";
@@ -226,7 +251,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 // ---- the types of values
 
-fn number(input: &Input<'_>, range: RangeInclusive<u64>) -> Result<u64, String> {
+pub(super) fn number(input: &Input<'_>, range: RangeInclusive<u64>) -> Result<u64, String> {
     let parsed = match input {
         Input::Text(text) => text.replace('_', "").parse().ok(),
         Input::Toml(DeValue::Integer(n)) => {

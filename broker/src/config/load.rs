@@ -8,7 +8,7 @@ use whimbrel_transport::tls::Tickets;
 
 use super::keys::{Input, KEYS, Key, find};
 use super::{
-    CertificateFiles, Config, ConfigError, Endpoint, Hook, Listener, Tls, TokenIssuer, hook,
+    CertificateFiles, Config, ConfigError, Endpoint, Hook, Listener, Tls, TokenIssuer, hook, limit,
     listener, token,
 };
 
@@ -104,11 +104,26 @@ pub(super) fn apply_file(config: &mut Config, name: &str, text: &str) -> Result<
     let mut reader = Reader { config, listeners: None, tokens: Vec::new(), hook: None };
     let result = reader.table("", table.get_ref(), &place);
     let (listeners, tokens, hook) = (reader.listeners, reader.tokens, reader.hook);
-    result.map_err(|(at, what)| ConfigError { place: place(at), what })?;
+    let wrong = |(at, what)| ConfigError { place: place(at), what };
+    result.map_err(wrong)?;
     if let Some(listeners) = listeners {
         config.listeners = listeners;
     }
     (config.tokens, config.hook) = (tokens, hook);
+    // They name listeners.
+    apply_limits(config, table.get_ref()).map_err(wrong)
+}
+
+fn apply_limits(config: &mut Config, table: &DeTable<'_>) -> Result<(), listener::At> {
+    let Some((_, value)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == "limit") else {
+        return Ok(());
+    };
+    let DeValue::Array(tables) = value.get_ref() else {
+        let what = "key `limit` must be a list of tables: write [[limit]]";
+        return Err((value.span().start, what.into()));
+    };
+    let read = |table| limit::read(table, &config.listeners);
+    config.core.limits = tables.iter().map(read).collect::<Result<_, _>>()?;
     Ok(())
 }
 
@@ -138,6 +153,9 @@ impl Reader<'_> {
             }
             if path == "http" {
                 self.hook = Some(hook::read(value, place(value.span().start))?);
+                continue;
+            }
+            if path == "limit" {
                 continue;
             }
             let inner = format!("{path}.");

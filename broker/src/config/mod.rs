@@ -11,6 +11,7 @@ use std::path::PathBuf;
 mod fields;
 mod hook;
 mod keys;
+mod limit;
 mod listener;
 mod load;
 mod network;
@@ -329,6 +330,7 @@ fn core_defaults() -> whimbrel_broker_core::Config {
 impl Config {
     /// This one, but with what cannot change in a running broker as `other` has it.
     pub(crate) fn with_fixed_of(mut self, other: &Config) -> Config {
+        limit::relate(&mut self.core.limits, &self.listeners, &other.listeners);
         let new = std::mem::replace(&mut self.listeners, other.listeners.clone());
         for (listener, new) in self.listeners.iter_mut().zip(new) {
             if listener.fixed() == new.fixed() {

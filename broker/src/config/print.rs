@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::tls::{CLIENT_CERTIFICATES, IDENTITIES, MIN_VERSIONS};
-use super::{Config, Endpoint, KEYS, Listener, Tls};
+use super::{Config, Endpoint, KEYS, Listener, Tls, limit};
 
 /// Lines of comments are not longer than this.
 const WIDTH: usize = 96;
@@ -47,6 +47,13 @@ pub fn print(config: &Config) -> String {
         options(&mut out, listener);
         out.push('\n');
     }
+    comment(
+        &mut out,
+        "Limits of some clients: [[limit]] tables. `per` says whose sum is limited: that of a \
+         listener, address, user or client. To whom it applies: `listener`, `address`, `user`, \
+         `client_id` (both may have `*`), `anonymous`.",
+    );
+    limit::print(&mut out, &config.core.limits, &config.listeners);
     out.truncate(out.trim_end().len());
     out.push('\n');
     out

@@ -161,6 +161,65 @@ fn errors_of_tls() {
 }
 
 #[test]
+fn errors_of_limits() {
+    assert_eq!(
+        error("limit = 7\n"),
+        "b.toml:1: key `limit` must be a list of tables: write [[limit]]"
+    );
+    assert_eq!(
+        error("[[limit]]\nper = \"city\"\nmax_connections = 1\n"),
+        "b.toml:2: key `limit.per` must be one of \"listener\", \"address\", \"user\", \"client\""
+    );
+    assert_eq!(
+        error("\n[[limit]]\nmax_connections = 1\n"),
+        "b.toml:2: this [[limit]] has no `per`, one of \"listener\", \"address\", \"user\", \"client\""
+    );
+    assert_eq!(
+        error("[[limit]]\nper = \"user\"\nuser = \"x\"\n"),
+        "b.toml:1: this [[limit]] limits nothing; give it a key such as `max_connections`"
+    );
+    assert!(
+        error("[[limit]]\nper = \"user\"\nmax_conections = 1\n").starts_with(
+            "b.toml:3: unknown key `limit.max_conections`; a limit has per, listener, "
+        )
+    );
+    assert_eq!(
+        error("[[limit]]\nper = \"user\"\nmax_messages_per_s = 0\n"),
+        "b.toml:3: key `limit.max_messages_per_s` must be a whole number from 1 to 100000000, not 0"
+    );
+    assert_eq!(
+        error("[[limit]]\nper = \"user\"\nmax_inflight = 1\naddress = \"10.0.0.0/33\"\n"),
+        "b.toml:4: key `limit.address` must be an address or network such as \"10.0.0.0/8\", not \
+         \"10.0.0.0/33\""
+    );
+    assert_eq!(
+        error("[[limit]]\nper = \"user\"\nmax_inflight = 1\nlistener = \"127.0.0.1:1\"\n"),
+        "b.toml:4: key `limit.listener` must be where one listens: \"127.0.0.1:1883\", \
+         \"127.0.0.1:8083\"; not \"127.0.0.1:1\""
+    );
+    assert!(
+        error("[[limit]]\nper = \"client\"\nmax_connections = 1\n")
+            .starts_with("b.toml:1: key `limit.max_connections` makes no sense per client")
+    );
+}
+
+#[test]
+fn limits_name_listeners_that_stand_behind_them() {
+    let text = "[[limit]]\nper = \"listener\"\nlistener = \"127.0.0.1:2\"\nmax_connections = 5\n\
+        [[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:1\"\n\
+        [[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:2\"\n";
+    let config = from_file(text).expect("valid");
+    assert_eq!(config.core.limits.len(), 1);
+    assert_eq!(config.core.limits[0].of.listener, Some(1));
+    // After a reload the broker still has the listeners that it began with.
+    let turned = "[[limit]]\nper = \"listener\"\nlistener = \"127.0.0.1:2\"\nmax_connections = 6\n\
+        [[listener]]\ntype = \"tcp\"\nbind = \"127.0.0.1:2\"\n";
+    let again = from_file(turned).expect("valid").with_fixed_of(&config);
+    assert_eq!(again.core.limits[0].of.listener, Some(1));
+    assert_eq!(again.core.limits[0].values.max_connections, Some(6));
+}
+
+#[test]
 fn flags_go_before_environment_before_file_before_defaults() {
     let folder = std::env::temp_dir().join(format!("whimbrel-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -247,6 +306,13 @@ fn what_is_printed_reads_back_the_same() {
         origins: Some(vec!["https://example.org".into()]),
         ..Listener::new(Endpoint::WebSocket(([127, 0, 0, 1], 7).into(), "/x".into()), "")
     });
+    let limits = "[[limit]]\nper = \"address\"\nlistener = \"127.0.0.1:1883\"\n\
+        address = \"10.0.0.0/8\"\nuser = \"a\\\"b*\"\nclient_id = \"*\"\nanonymous = false\n\
+        max_connections = 1\nmax_connects_per_s = 2\nmax_messages_per_s = 3\n\
+        max_bytes_per_s = 4\nmax_packet_size_bytes = 65\nmax_subscriptions = 6\n\
+        max_inflight = 7\nmax_queued_messages = 8\nmax_queued_bytes = 9\n\
+        [[limit]]\nper = \"client\"\nmax_inflight = 1\n";
+    odd.core.limits = from_file(limits).expect("valid").core.limits;
     for config in [Config::default(), odd] {
         let printed = print(&config);
         let again = from_file(&printed).expect("valid");
@@ -268,7 +334,9 @@ fn every_limit_of_the_core_is_a_key() {
         .filter_map(|line| line.strip_prefix("    ")?.split_once(':'))
         .map(|f| f.0)
         .collect();
-    let names: BTreeSet<&str> = KEYS.iter().map(Key::name).collect();
+    let mut names: BTreeSet<&str> = KEYS.iter().map(Key::name).collect();
+    // [[limit]] tables.
+    names.insert("limits");
     assert!(fields.len() > 15);
     assert_eq!(fields.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new());
     let flags: BTreeSet<String> = KEYS.iter().map(Key::flag).collect();

@@ -33,11 +33,14 @@ pub(crate) struct Speaks {
 }
 
 impl Speaks {
+    fn is_proxy(&self, from: &SocketAddr) -> bool {
+        self.proxy_from.iter().any(|net| net.contains(from.ip()))
+    }
+
     /// The layers of a new connection; none if it has none.
     fn layer(&self, from: Option<SocketAddr>) -> Result<Option<Box<Layer>>, Fault> {
         let mut layer = None;
-        let from = from.filter(|from| self.proxy_from.iter().any(|net| net.contains(from.ip())));
-        if from.is_some() {
+        if from.is_some_and(|from| self.is_proxy(&from)) {
             layer.get_or_insert_with(Box::<Layer>::default).expect_proxy();
         }
         if let Some(listener) = &self.tls {
@@ -136,17 +139,23 @@ impl EventLoop {
                 if accepting.due.is_none_or(|due| due > self.now) {
                     break;
                 }
-                let Some((socket, address)) = accepting.next(self.now) else { break };
-                let listener = accepting.listener;
-                match accepting.speaks.layer(address) {
+                let Some((socket, from)) = accepting.next(self.now) else { break };
+                // Whose connection it is, a proxy tells later.
+                let address = from.filter(|from| !accepting.speaks.is_proxy(from));
+                let mut peer = peer(&socket, None, address);
+                peer.listener = accepting.listener;
+                if let Err(why) = self.core.may_open(self.now, &peer) {
+                    self.log.turned_away(self.now, &peer, why);
+                    continue;
+                }
+                match accepting.speaks.layer(from) {
                     Ok(layer) => {
-                        let mut peer = peer(&socket, layer.as_deref(), address);
-                        peer.listener = listener;
+                        peer.transport = transport(&socket, layer.as_deref());
                         let id = self.open(socket, layer, peer);
                         self.read(id);
                     }
                     Err(fault) => {
-                        self.log.layer_fault(self.now, address, &fault.to_string());
+                        self.log.layer_fault(self.now, from, &fault.to_string());
                     }
                 }
             }
@@ -200,10 +209,13 @@ impl EventLoop {
 }
 
 fn peer(socket: &Socket, layer: Option<&Layer>, address: Option<SocketAddr>) -> Peer {
-    let transport = match (socket, layer) {
+    Peer { transport: transport(socket, layer), address, listener: 0 }
+}
+
+fn transport(socket: &Socket, layer: Option<&Layer>) -> &'static str {
+    match (socket, layer) {
         (_, Some(layer)) => layer.transport(),
         (Socket::Tcp(_), None) => "tcp",
         (Socket::Unix(_), None) => "unix",
-    };
-    Peer { transport, address, listener: 0 }
+    }
 }

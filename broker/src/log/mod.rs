@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
-use whimbrel_broker_core::{ConnId, Event, Millis};
+use whimbrel_broker_core::{ConnId, Event, Millis, Peer as CorePeer, TurnedAway};
 use whimbrel_codec::Version;
 
 use crate::config::{LogFormat, LogLevel};
@@ -142,12 +142,32 @@ impl EventLog {
                     );
                 }
             }
+            // Once for each ban, so none is left out.
+            Event::Banned { address, user, client_id, for_s, why } => {
+                tracing::warn!(
+                    target: AUDIT,
+                    client = client_id.as_deref(),
+                    user = user.as_deref(),
+                    address = %address,
+                    "banned for {for_s} s: {why}"
+                );
+            }
             Event::Denied { client_id, user, action, topic } => {
                 if self.may_warn(now) {
                     let (client, user, topic) = (&**client_id, &**user, &**topic);
                     tracing::warn!(target: AUDIT, client, user, topic, "may not {action}");
                 }
             }
+        }
+    }
+
+    /// A connection was closed as soon as it was accepted. Of who is banned there was a line
+    /// already.
+    pub(crate) fn turned_away(&mut self, now: Millis, peer: &CorePeer, why: TurnedAway) {
+        if let TurnedAway::Limit(what) = why
+            && self.may_warn(now)
+        {
+            tracing::warn!(peer = %Peer(peer.address), "turned away: {what}");
         }
     }
 

@@ -236,7 +236,10 @@ impl World {
                 self.opened(c, id, *session_present);
             }
             Event::Disconnected { client_id, why, .. } => self.disconnected(client_id, *why),
-            Event::Refused { .. } | Event::Unauthenticated { .. } | Event::Denied { .. } => {}
+            Event::Refused { .. }
+            | Event::Unauthenticated { .. }
+            | Event::Banned { .. }
+            | Event::Denied { .. } => {}
         }
     }
 
