@@ -15,6 +15,8 @@ use super::support::PATIENCE;
 pub struct Link {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Bytes of the packets that were looked at.
+    pub taken: usize,
     version: Version,
 }
 
@@ -48,7 +50,7 @@ impl Link {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Link { stream, received: Vec::new(), version: Version::V5 }
+        Link { stream, received: Vec::new(), taken: 0, version: Version::V5 }
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) {
@@ -70,6 +72,7 @@ impl Link {
             {
                 let packet = Packet::decode(self.version, &frame, &self.received).unwrap();
                 let got = got(&packet);
+                self.taken += frame.packet_len();
                 self.received.drain(..frame.packet_len());
                 return got;
             }

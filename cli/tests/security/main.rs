@@ -6,8 +6,10 @@
 mod support;
 
 mod bans;
+mod floods;
 mod link;
 mod passwords;
 mod reload;
 mod rules;
 mod server;
+mod storm;

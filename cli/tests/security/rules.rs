@@ -129,3 +129,16 @@ fn a_retained_message_is_not_delivered_after_the_right_is_gone() {
     assert_eq!(ann.publish("own/bob/r", b"new", false), ReasonCode::NoMatchingSubscribers);
     assert!(bob.is_quiet());
 }
+
+#[test]
+fn a_right_to_everything_is_none_to_what_the_broker_says_of_itself() {
+    let all = "[[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = [\"#\", \"+/#\"]\n";
+    let server = server(&[("ann", "a", &[])], all);
+    let mut ann = Link::login(&server, "ann", b"a", "c");
+    assert_eq!(ann.subscribe("#"), 1);
+    for filter in ["$SYS/#", "$SYS/broker/version", "$share/g/$SYS/#", "$other/x"] {
+        assert_eq!(ann.subscribe(filter), NO, "{filter}");
+    }
+    assert_eq!(ann.publish("$SYS/broker/version", b"x", false), ReasonCode::NotAuthorized);
+    assert!(ann.is_quiet(), "nor does # bring it");
+}
