@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use whimbrel_auth::{Anonymous, Rules};
 use whimbrel_broker_core::{Action, Config, ConnId, Millis, Peer, Shard, ShardId, Shared};
 use whimbrel_codec::{
     Ack, Connect, Filters, Packet, PacketId, Publish, QoS, Subscribe, Subscription, Version,
@@ -25,8 +26,12 @@ struct Broker {
 
 impl Broker {
     fn new() -> Broker {
+        Broker::under(Rules::open())
+    }
+
+    fn under(rules: Rules) -> Broker {
         let config = Arc::new(Config { sys_interval_s: 0, ..Config::default() });
-        let shared = Shared::new(1, 7);
+        let shared = Shared::with_access(1, 7, Arc::new(Anonymous), Arc::new(rules));
         Broker { shard: Shard::new(ShardId(0), shared, config, Box::new(MemoryStore), 7, NOW) }
     }
 
@@ -136,6 +141,10 @@ const SCENARIOS: &[Scenario] = &[
     ("pair_qos0_v5", |n| flow(Version::V5, QoS::AtMostOnce, 64, 1, n)),
     ("pair_qos0_1024", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 1024, 1, n)),
     ("fanout_100_qos0", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 64, 100, n / 100)),
+    ("topics_20_qos0", |n| more::topics(20, Rules::open(), n)),
+    ("topics_20_qos0_rules", |n| more::topics(20, more::rules(), n)),
+    ("topics_500_qos0", |n| more::topics(500, Rules::open(), n)),
+    ("topics_500_qos0_rules", |n| more::topics(500, more::rules(), n)),
     ("mail_qos0", more::mail),
     ("properties_qos0", more::properties),
     ("routes_at_random", more::routes_at_random),

@@ -1,5 +1,6 @@
 //! Beside the flow of messages: what a broker does less often.
 
+use whimbrel_auth::Rules;
 use whimbrel_codec::{Disconnect, Properties, Property, Publish, ReasonCode, Topics, Unsubscribe};
 
 use super::*;
@@ -191,4 +192,35 @@ fn at_home(broker: &mut Broker) -> ConnId {
         }
     }
     unreachable!("one name in two belongs to a shard of two");
+}
+
+/// A thousand rules, of which the last allows what [`topics`] does.
+pub fn rules() -> Rules {
+    let mut text: String = (0..999)
+        .map(|n| format!("[[rule]]\ndeny = [\"publish\"]\ntopics = [\"other/{n}/+/#\"]\n"))
+        .collect();
+    text.push_str("[[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = [\"bench/#\"]\n");
+    Rules::from_toml("rules", &text).expect("rules")
+}
+
+/// A publisher that goes round so many topics, under these rules, and one subscriber to all.
+pub fn topics(topics: usize, rules: Rules, messages: usize) -> usize {
+    let mut broker = Broker::under(rules);
+    let version = Version::V3_1_1;
+    let subscriber = broker.client(version, "subscriber");
+    broker.subscribe(subscriber, version, "bench/#", QoS::AtMostOnce);
+    let publisher = broker.client(version, "publisher");
+    let mut bytes = Vec::new();
+    for at in 0..topics {
+        let topic = format!("bench/topic/{at}");
+        let packet = Packet::Publish(Publish::new(&topic, &[7; 64]));
+        packet.encode(version, &mut bytes).expect("a small packet");
+    }
+    let mut done = 0;
+    while done < messages {
+        broker.shard.handle_bytes(NOW, publisher, &bytes);
+        assert!(broker.drain() > topics * 64, "all are delivered");
+        done += topics;
+    }
+    done
 }
