@@ -17,14 +17,25 @@ STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
+class Tls:
+    """What a client needs for TLS: paths of files in PEM."""
+
+    authority: str
+    # Of the client itself, where it shows one.
+    certificate: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class Link:
-    """One way to reach a broker: `transport` is `tcp`, `websocket` or `unix`."""
+    """One way to reach a broker: `transport` is `tcp`, `websocket`, `unix`, `tls` or `wss`."""
 
     name: str
     transport: str
     host: str = "127.0.0.1"
     port: int = 0
     path: str = ""
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True)
@@ -67,60 +78,68 @@ path = "{folder}/whimbrel.sock"
 
 @contextlib.contextmanager
 def whimbrel(binary: str) -> Iterator[Broker]:
-    """Whimbrel on ports that the system chose, as its lines on stdout tell."""
+    """Whimbrel with a listener of each kind and nothing else configured."""
     with tempfile.TemporaryDirectory(prefix="whimbrel-interop-") as folder:
-        config = Path(folder) / "whimbrel.toml"
-        config.write_text(WHIMBREL_CONFIG.format(folder=folder))
-        log = Path(folder) / "log"
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [binary, "broker", "--config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        try:
-            yield _whimbrel_links(process, log)
-            if process.poll() is not None:
-                raise BrokerFailed("whimbrel", f"ended with {process.returncode}", log)
-        finally:
-            _stop(process)
-        if process.returncode != 0:
-            raise BrokerFailed("whimbrel", f"exit code {process.returncode} after SIGTERM", log)
+        config = WHIMBREL_CONFIG.format(folder=folder)
+        with configured(binary, Path(folder), config) as links:
+            by_transport = {link.transport: link for link in links}
+            get = by_transport.get
+            yield Broker("whimbrel", by_transport["tcp"], get("websocket"), get("unix"))
 
 
-def _whimbrel_links(process: subprocess.Popen, log: Path) -> Broker:
+@contextlib.contextmanager
+def configured(binary: str, folder: Path, config: str) -> Iterator[list[Link]]:
+    """Whimbrel with this configuration, on ports that the system chose: its listeners in order."""
+    path = folder / "whimbrel.toml"
+    path.write_text(config)
+    log = folder / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [binary, "broker", "--config", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        yield _whimbrel_links(process, log)
+        if process.poll() is not None:
+            raise BrokerFailed("whimbrel", f"ended with {process.returncode}", log)
+    finally:
+        _stop(process)
+    if process.returncode != 0:
+        raise BrokerFailed("whimbrel", f"exit code {process.returncode} after SIGTERM", log)
+
+
+def _whimbrel_links(process: subprocess.Popen, log: Path) -> list[Link]:
     """Reads stdout until `ready`; the rest of it is read and dropped, lest the pipe fill."""
-    links: dict[str, Link] = {}
+    links: list[Link] = []
     ready = threading.Event()
 
     def read() -> None:
         for line in process.stdout:
             if link := parse_listening(line):
-                links[link.transport] = link
+                links.append(link)
             if line.strip().lower().startswith("ready"):
                 ready.set()
         ready.set()
 
     threading.Thread(target=read, daemon=True).start()
-    if not ready.wait(READY_TIMEOUT_S) or "tcp" not in links:
-        raise BrokerFailed("whimbrel", "did not report a TCP listener and `ready`", log)
-    return Broker("whimbrel", links["tcp"], links.get("websocket"), links.get("unix"))
+    if not ready.wait(READY_TIMEOUT_S) or not links:
+        raise BrokerFailed("whimbrel", "did not report its listeners and `ready`", log)
+    return links
 
 
 def parse_listening(line: str) -> Link | None:
     """The listener that a line such as `listening websocket 127.0.0.1:1234/mqtt` names."""
-    found = re.search(r"listening\s+(?:on\s+)?(tcp|websocket|ws|unix)\s+(\S+)", line)
+    found = re.search(r"^listening (tcp|tls|websocket|wss|unix) (\S+)", line)
     if not found:
         return None
     transport, address = found.groups()
     if transport == "unix":
         return Link("unix", "unix", path=address)
-    host, port, path = re.match(r"(?:\w+://)?(.*):(\d+)(/\S*)?", address).groups()
-    if transport == "tcp":
-        return Link("tcp", "tcp", host.strip("[]"), int(port))
-    return Link("websocket", "websocket", host.strip("[]"), int(port), path or "/mqtt")
+    host, port, path = re.match(r"(.*):(\d+)(/\S*)?", address).groups()
+    return Link(transport, transport, host.strip("[]"), int(port), path or "")
 
 
 # Of version 2.0.11.

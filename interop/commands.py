@@ -346,7 +346,7 @@ def mosquitto_cases(broker: Broker, report: Report) -> list[Case]:
             steps = COMMON + MOSQUITTO_ONLY + (V5_ONLY if version == "mqttv5" else [])
             if link.transport == "unix":
                 steps = [each for each in steps if each is not nobody_listens]
-            found += _cases(steps, MOSQUITTO, link, version, f"{broker.name} {link.name}")
+            found += cases_of(steps, MOSQUITTO, link, version, f"{broker.name} {link.name}")
     return found
 
 
@@ -378,13 +378,14 @@ def whimbrel_cases(
         for each in tested
         for tools in families
         for version in VERSIONS
-        for case in _cases(COMMON, tools, each.tcp, version, each.name)
+        for case in cases_of(COMMON, tools, each.tcp, version, each.name)
     ]
 
 
-def _cases(
+def cases_of(
     steps: list[Callable[[Shell], None]], tools: Tools, link: Link, version: str, where: str
 ) -> list[Case]:
+    """Each of these steps with these tools."""
     def case(step: Callable[[Shell], None]) -> Case:
         name = step.__name__.replace("_", " ")
         prefix = f"command{next(_serial)}"

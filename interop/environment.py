@@ -1,7 +1,7 @@
 """The clients under test, installed by their ordinary package managers into `target/interop`.
 
-`venv` holds the Python clients, `node` the JavaScript one. Each is made once and again only when
-its list of pinned versions changes.
+`venv` holds the Python clients, `node` the JavaScript one and an authorization server. Each is
+made once and again only when its list of pinned versions changes.
 """
 
 import hashlib

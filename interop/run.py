@@ -6,7 +6,9 @@
     python3 interop/run.py --host HOST --port PORT --ws-port WS_PORT
 
 Clients: mosquitto_pub, _sub and _rr; paho-mqtt and aiomqtt; MQTT.js; and `whimbrel pub` and
-`whimbrel sub`, which run against mosquitto as well. Missing clients are installed below `target`.
+`whimbrel sub`, which run against mosquitto as well. With `--whimbrel` also TLS and client
+certificates (openssl besides), SCRAM (the library scramp) and OAuth (oidc-provider). What is
+missing is installed below `target`.
 One line per failure, then `interop: N passed, N failed, N skipped`; exit code 1 on failure.
 """
 
@@ -43,6 +45,10 @@ def main() -> int:
     import brokers
     import commands
     import library_cases
+    import oauth_cases
+    import scram_cases
+    import secure
+    import tls_cases
     from harness import Report
     from peers import mqttjs_peer
 
@@ -65,6 +71,14 @@ def main() -> int:
             cases = library_cases.cases(broker, others, report, without_node)
             cases += commands.mosquitto_cases(broker, report)
             cases += commands.whimbrel_cases(whimbrel, broker, others, report)
+            if options.whimbrel:
+                guarded = others.enter_context(secure.whimbrel(options.whimbrel))
+                cases += tls_cases.cases(guarded, report, without_node)
+                if not without_node:
+                    cases += scram_cases.cases(guarded)
+                    cases += oauth_cases.cases(
+                        others.enter_context(oauth_cases.place(options.whimbrel))
+                    )
             cases = [case for case in cases if options.only in case.name]
             report.run(report.without_known_failures(cases, broker.known_to_fail))
     except brokers.BrokerFailed as error:

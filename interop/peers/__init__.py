@@ -65,6 +65,10 @@ class Connect:
     maximum_packet_size: int | None = None
     topic_alias_maximum: int | None = None
     manual_ack: bool = False
+    # Further headers of the WebSocket handshake.
+    headers: dict[str, str] = field(default_factory=dict)
+    # Authentication method, and the data that CONNECT carries.
+    authentication: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,20 @@ const say = (object) => process.stdout.write(JSON.stringify(object) + "\n");
 const operations = {
   connect({ client: name, options }) {
     return new Promise((resolve, reject) => {
-      for (const holder of [options.will, options.will?.properties]) {
+      for (const holder of [options.will, options.will?.properties, options.properties]) {
         revive(holder);
       }
       const client = mqtt.connect({ ...options, reconnectPeriod: 0 });
       const state = { client, reason: null, window: 65535 };
       clients.set(name, state);
+      client.handleAuth = (packet, next) => {
+        // The answer goes out by `authenticate`; MQTT.js wants one at once after a challenge.
+        const data = packet.properties?.authenticationData?.toString("base64") ?? "";
+        say({ event: "auth", client: name, reason: packet.reasonCode, data });
+        if (packet.reasonCode === 0) {
+          next();
+        }
+      };
       client.on("message", (topic, payload, packet) =>
         say({ event: "message", client: name, topic, ...describe(packet, payload) }),
       );
@@ -33,9 +41,17 @@ const operations = {
         resolve({
           session_present: packet.sessionPresent,
           assigned: packet.properties?.assignedClientIdentifier ?? null,
+          data: packet.properties?.authenticationData?.toString("base64") ?? "",
         });
       });
     });
+  },
+
+  authenticate({ client: name, reason, data }) {
+    const { client } = clients.get(name);
+    const { authenticationMethod } = client.options.properties;
+    const properties = { authenticationMethod, authenticationData: Buffer.from(data, "base64") };
+    client._sendPacket({ cmd: "auth", reasonCode: reason, properties });
   },
 
   subscribe: ({ client, topics, properties }) =>
@@ -74,7 +90,7 @@ const operations = {
 };
 
 function revive(holder) {
-  for (const key of ["payload", "correlationData"]) {
+  for (const key of ["payload", "correlationData", "authenticationData"]) {
     if (typeof holder?.[key] === "string") {
       holder[key] = Buffer.from(holder[key], "base64");
     }

@@ -8,6 +8,7 @@ import os
 import queue
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import environment
@@ -21,6 +22,11 @@ NAMES = {
     "expiry_s": "messageExpiryInterval",
     "topic_alias": "topicAlias",
 }
+
+
+# Reason codes of AUTH.
+CONTINUE, RENEW = 0x18, 0x19
+PROTOCOLS = {"tcp": "mqtt", "tls": "mqtts", "websocket": "ws", "wss": "wss"}
 
 
 class Driver:
@@ -51,21 +57,29 @@ class Driver:
 
     def ask(self, operation: str, **arguments):
         """Sends one request; returns its result."""
+        return self.begin(operation, **arguments)()
+
+    def begin(self, operation: str, **arguments) -> Callable:
+        """Sends one request; what it returns waits for the result."""
         number = next(self._numbers)
         answer = self._answers[number] = queue.Queue()
         line = json.dumps({"id": number, "operation": operation, **arguments})
         with self._lock:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-        try:
-            found = answer.get(timeout=TIMEOUT_S)
-        except queue.Empty:
-            raise Unanswered(f"{operation}: no answer in {TIMEOUT_S} s") from None
-        finally:
-            del self._answers[number]
-        if "error" in found:
-            raise Unanswered(f"{operation}: {found['error']}")
-        return found["result"]
+
+        def wait():
+            try:
+                found = answer.get(timeout=TIMEOUT_S)
+            except queue.Empty:
+                raise Unanswered(f"{operation}: no answer in {TIMEOUT_S} s") from None
+            finally:
+                del self._answers[number]
+            if "error" in found:
+                raise Unanswered(f"{operation}: {found['error']}")
+            return found["result"]
+
+        return wait
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -75,6 +89,8 @@ class Driver:
                     self._answers[said["answer"]].put(said)
             elif said["event"] == "message":
                 self._peers[said["client"]].inbox.put(_to_message(said))
+            elif said["event"] == "auth":
+                self._peers[said["client"]].challenged(said["reason"], said["data"])
             else:
                 self._peers[said["client"]].closed(said["reason"])
 
@@ -109,13 +125,25 @@ class MqttjsPeer(Peer):
         if connect.manual_ack or connect.link.transport == "unix":
             raise Unsupported("MQTT.js acknowledges by itself and has no Unix sockets here")
         self._ending = False
+        self._challenges: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        # Authentication data of CONNACK.
+        self.conclusion = b""
         self._name = f"{connect.client_id}#{next(self._serial)}"
         driver().join(self._name, self)
 
     def connect(self) -> None:
-        found = driver().ask("connect", client=self._name, options=self._connect_options())
+        self.connect_later()()
+
+    def connect_later(self) -> Callable[[], None]:
+        """Sends CONNECT, for an exchange that comes before CONNACK; the rest waits for that."""
+        options = self._connect_options()
+        found = driver().begin("connect", client=self._name, options=options)
+        return lambda: self._connected(found())
+
+    def _connected(self, found: dict) -> None:
         self.session_present = found["session_present"]
         self.assigned_client_id = found["assigned"]
+        self.conclusion = base64.b64decode(found["data"])
 
     def subscribe(self, *subscriptions: Subscribe) -> list[int]:
         v5 = self.options.version == V5
@@ -168,6 +196,32 @@ class MqttjsPeer(Peer):
         with contextlib.suppress(Unanswered):
             driver().ask("close", client=self._name)
 
+    def authenticate(self, data: bytes) -> tuple[int, bytes]:
+        """Authenticates again, from AUTH 0x19 on; the broker's answer."""
+        self.renew(data)
+        return self.challenge()
+
+    def renew(self, data: bytes) -> None:
+        """Sends AUTH 0x19."""
+        text = base64.b64encode(data).decode()
+        driver().ask("authenticate", client=self._name, reason=RENEW, data=text)
+
+    def answer(self, data: bytes) -> None:
+        """Answers the broker's challenge."""
+        text = base64.b64encode(data).decode()
+        driver().ask("authenticate", client=self._name, reason=CONTINUE, data=text)
+
+    def challenge(self) -> tuple[int, bytes]:
+        """Reason code and authentication data of the broker's next AUTH."""
+        try:
+            return self._challenges.get(timeout=TIMEOUT_S)
+        except queue.Empty:
+            raise Unanswered(f"{self.options.client_id}: no AUTH in {TIMEOUT_S} s") from None
+
+    def challenged(self, reason: int, data: str) -> None:
+        """AUTH came."""
+        self._challenges.put((reason, base64.b64decode(data)))
+
     def closed(self, reason: int | None) -> None:
         """The connection ended; `reason` as in the server's DISCONNECT."""
         if not self._ending:
@@ -182,7 +236,7 @@ class MqttjsPeer(Peer):
             "topicAliasMaximum": options.topic_alias_maximum,
         }
         wanted = {
-            "protocol": "ws" if options.link.transport == "websocket" else "mqtt",
+            "protocol": PROTOCOLS[options.link.transport],
             "host": options.link.host,
             "port": options.link.port,
             "protocolVersion": options.version,
@@ -194,8 +248,16 @@ class MqttjsPeer(Peer):
             "connectTimeout": int(TIMEOUT_S * 1000),
             "will": self._will(),
         }
-        if options.link.transport == "websocket":
+        if options.link.transport in ("websocket", "wss"):
             wanted["path"] = options.link.path
+            wanted["wsOptions"] = {"headers": options.headers}
+        if tls := options.link.tls:
+            files = {"ca": tls.authority, "cert": tls.certificate, "key": tls.key}
+            wanted |= {name: Path(path).read_text() for name, path in files.items() if path}
+        if options.authentication:
+            method, data = options.authentication
+            properties["authenticationMethod"] = method
+            properties["authenticationData"] = base64.b64encode(data).decode()
         if options.version == V5:
             wanted["properties"] = _without_none(properties)
         return _without_none(wanted)

@@ -11,7 +11,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from . import V5, Connect, Message, Properties, Subscribe
 
-TRANSPORTS = {"tcp": "tcp", "websocket": "websockets", "unix": "unix"}
+TRANSPORTS = {
+    "tcp": "tcp",
+    "tls": "tcp",
+    "websocket": "websockets",
+    "wss": "websockets",
+    "unix": "unix",
+}
 
 NAMES = {
     "content_type": "ContentType",

@@ -34,8 +34,10 @@ class PahoPeer(Peer):
             reconnect_on_failure=False,
             manual_ack=connect.manual_ack,
         )
-        if connect.link.transport == "websocket":
-            client.ws_set_options(path=connect.link.path)
+        if connect.link.transport in ("websocket", "wss"):
+            client.ws_set_options(path=connect.link.path, headers=connect.headers or None)
+        if tls := connect.link.tls:
+            client.tls_set(tls.authority, tls.certificate, tls.key)
         if connect.username is not None:
             client.username_pw_set(connect.username, connect.password)
         if will := connect.will:

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use whimbrel_topics::overlaps;
-
 use super::client::{Client, Field};
+use super::pattern::Pattern;
 use super::table::{Clause, Rule};
 use super::{Access, Action, Decision, Rights};
 use crate::Permission;
@@ -56,7 +55,8 @@ impl Rights {
         let decisive = self.decisive(access);
         let clause = decisive.and_then(|at| self.rules.clause(at));
         let permissions = self.principal.permissions.as_deref();
-        let permission = permissions.unwrap_or_default().iter().find(|one| one.permits(access));
+        let mut granted = permissions.unwrap_or_default().iter();
+        let permission = granted.find(|one| one.permits(access, &client));
         let verdict = match (clause, permission) {
             (Some(clause), _) => Verdict::Rule {
                 place: self.place(clause),
@@ -99,7 +99,7 @@ impl Rights {
         }
         if decisive.is_none() {
             let permissions = self.principal.permissions.iter().flatten();
-            near.extend(permissions.filter(|one| overlaps(&one.filter, access.topic)).map(|one| {
+            near.extend(permissions.filter(|one| resembles(one, access)).map(|one| {
                 let Permission { qos, retain, .. } = one;
                 let retain = if *retain { "" } else { ", not retained" };
                 format!("the proof permits {}{retain}, up to QoS {qos}", told(one))
@@ -118,6 +118,12 @@ impl Rights {
     fn line(&self, clause: &Clause, rule: &Rule, why: &str) -> String {
         format!("{} {why}: {}", self.place(clause), rule.text)
     }
+}
+
+/// Whether a permission has a topic in common with what is asked for, for some client.
+fn resembles(permission: &Permission, access: &Access<'_>) -> bool {
+    let pattern = Pattern::parse(&permission.filter);
+    pattern.is_ok_and(|pattern| pattern.resembles(access.topic, false))
 }
 
 /// Why a rule is about something else, if it is.

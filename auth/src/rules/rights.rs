@@ -6,6 +6,7 @@ use std::sync::Arc;
 use whimbrel_topics::{covers, validate_topic_filter};
 
 use super::client::Client;
+use super::pattern::Pattern;
 use super::{Access, Action, Decision, Rules};
 use crate::{Permission, Principal};
 
@@ -68,7 +69,9 @@ impl Rights {
         let allowed = match self.decisive(access).and_then(|at| self.rules.clause(at)) {
             Some(clause) => clause.effect.allow,
             None => match &self.principal.permissions {
-                Some(permissions) => permissions.iter().any(|one| one.permits(access)),
+                Some(permissions) => {
+                    permissions.iter().any(|one| one.permits(access, &self.client()))
+                }
                 None => self.rules.is_open(),
             },
         };
@@ -94,7 +97,8 @@ impl Rights {
 }
 
 impl Permission {
-    pub(super) fn permits(&self, access: &Access<'_>) -> bool {
+    /// Placeholders stand for properties of the client, as in rules.
+    pub(super) fn permits(&self, access: &Access<'_>, client: &Client<'_>) -> bool {
         let concerns = match access.action {
             Action::Publish => {
                 self.action == Action::Publish
@@ -106,14 +110,52 @@ impl Permission {
         };
         // It comes from outside: what is no filter permits nothing.
         concerns
-            && covers(&self.filter, access.topic)
-            && validate_topic_filter(&self.filter).is_ok()
+            && match self.filter.contains('%') {
+                false => {
+                    covers(&self.filter, access.topic)
+                        && validate_topic_filter(&self.filter).is_ok()
+                }
+                true => Pattern::parse(&self.filter)
+                    .is_ok_and(|pattern| pattern.covers(access.topic, client, false)),
+            }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Method;
+
+    #[test]
+    fn placeholders_in_permissions_stand_for_what_the_client_is() {
+        let rules = Arc::new(Rules::open());
+        let may = |user: &str, client_id: &str, filter: &str, topic: &str| {
+            let mut principal = Principal::new(user, Method::Token);
+            principal.claims = vec![("site".into(), "n".into())];
+            let (action, filter) = (Action::Subscribe, filter.into());
+            let permission = Permission { action, filter, qos: 2, retain: true };
+            principal.permissions = Some(vec![permission]);
+            let rights = Rights::new(&rules, Arc::new(principal), client_id, None);
+            rights.authorize_subscribe(topic, 0).is_some()
+        };
+        for (user, client_id, filter, topic, expected) in [
+            ("ann", "c1", "dev/%u/#", "dev/ann/x", true),
+            ("ann", "c1", "dev/%u/#", "dev/%u/x", false),
+            ("ann", "c1", "dev/%u/#", "dev/bob/x", false),
+            ("ann", "c1", "dev/%c", "dev/c1", true),
+            ("ann", "c1", "%{site}/+", "n/x", true),
+            ("ann", "c1", "%{area}/+", "n/x", false),
+            ("ann", "+", "dev/%c", "dev/+", false),
+            ("ann", "#", "dev/%c", "dev/#", false),
+            ("ann", "a/b", "dev/%c/#", "dev/a/b", false),
+            ("$SYS", "c1", "%u/#", "$SYS/#", false),
+            ("ann", "c1", "100%%/x", "100%/x", true),
+            ("ann", "c1", "100%/x", "100%/x", false),
+            ("ann", "c1", "%u/a+b", "ann/a+b", false),
+        ] {
+            assert_eq!(may(user, client_id, filter, topic), expected, "{filter} {topic}");
+        }
+    }
 
     /// A million sessions have a million of these.
     #[test]

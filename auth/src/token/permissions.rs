@@ -12,8 +12,8 @@
 //! **A claim** holds a list of `{"action": "publish" | "subscribe" | "all", "filter": ..., "qos":
 //! 0 to 2, "retain": true | false}`, the last two optional.
 //!
-//! Placeholders (`%u`, `%c`, `%{claim}`) stay for the rules to fill in. What is none of this, or
-//! has no valid filter, permits nothing.
+//! Placeholders (`%u`, `%c`, `%{claim}`) are filled in as in rules when it is asked what the client
+//! may do. What is none of this, or has no valid filter, permits nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

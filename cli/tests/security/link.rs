@@ -11,9 +11,13 @@ use whimbrel_codec::{
 use super::server::Server;
 use super::support::PATIENCE;
 
+/// Bytes both ways, whatever carries them.
+pub trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
 /// A connection.
 pub struct Link {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
     /// Bytes of the packets that were looked at.
     pub taken: usize,
@@ -47,10 +51,12 @@ impl Link {
     }
 
     pub fn to(address: &str) -> Link {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Link { stream, received: Vec::new(), taken: 0, version: Version::V5 }
+        Link::over(tcp(address))
+    }
+
+    /// On a stream that waits no longer than [`PATIENCE`].
+    pub fn over(stream: impl Stream + 'static) -> Link {
+        Link { stream: Box::new(stream), received: Vec::new(), taken: 0, version: Version::V5 }
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) {
@@ -141,6 +147,14 @@ impl Link {
         self.send(&Packet::PingReq);
         self.next() == Got::PingResp
     }
+}
+
+/// A connection of TCP that waits no longer than [`PATIENCE`].
+pub fn tcp(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// CONNECT of 5.0 with user name and password.

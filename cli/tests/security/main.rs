@@ -6,10 +6,18 @@
 mod support;
 
 mod bans;
+mod bound_tokens;
 mod floods;
+mod hook;
+mod issuer;
+mod key_sets;
 mod link;
+mod opaque_tokens;
 mod passwords;
 mod reload;
 mod rules;
 mod server;
 mod storm;
+mod token_life;
+mod tokens;
+mod web;
