@@ -16,8 +16,8 @@
 //! Where things are: a CONNECT is judged in `shard/connect.rs` with `shard/authenticate.rs`; what a
 //! client may do is asked in `shard/access.rs`; an incoming PUBLISH goes through
 //! `shard/publish.rs` to `shard/deliver.rs`; acknowledgements of deliveries come back in
-//! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills. Every limit
-//! stands in `limits.rs`.
+//! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills; what an operator
+//! asks is answered in `shard/explain.rs`. Every limit stands in `limits.rs`.
 
 mod access;
 mod cache;
@@ -42,7 +42,10 @@ pub use limits::Config;
 pub use mail::Mail;
 pub use message::Message;
 pub use output::Chunks;
-pub use shard::{Action, ReadMessage, Shard};
+pub use shard::{
+    Action, Answer, Client, DisconnectOutcome, Fate, Group, Judgement, Question, ReadMessage,
+    Receiver, Shard, Wanted,
+};
 pub use shared::Shared;
 pub use stats::{Count, Stats};
 

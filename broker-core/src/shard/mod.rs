@@ -28,6 +28,7 @@ mod close;
 mod connect;
 mod deliver;
 mod durable;
+mod explain;
 mod publish;
 mod restate;
 mod restore;
@@ -37,6 +38,9 @@ mod subscribe;
 mod sys;
 mod timeout;
 
+pub use explain::{
+    Answer, Client, DisconnectOutcome, Fate, Group, Judgement, Question, Receiver, Wanted,
+};
 pub use restore::ReadMessage;
 
 /// What the runtime is to do.
