@@ -16,9 +16,10 @@
 //! Where things are: a CONNECT is judged in `shard/connect.rs` with `shard/authenticate.rs`; what a
 //! client may do is asked in `shard/access.rs`; an incoming PUBLISH goes through
 //! `shard/publish.rs` to `shard/deliver.rs`; acknowledgements of deliveries come back in
-//! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills. Every limit
-//! stands in `limits.rs`; those of some clients only are kept in `shard/quota.rs` with `quota/`, and
-//! what goes first when memory is short stands in `shard/shed.rs`.
+//! `shard/ack.rs`; `shard/close.rs` ends connections and sessions and fires wills; what an operator
+//! asks is answered in `shard/explain.rs`. Every limit stands in `limits.rs`; those of some clients
+//! only are kept in `shard/quota.rs` with `quota/`, and what goes first when memory is short stands
+//! in `shard/shed.rs`.
 
 mod access;
 mod cache;
@@ -45,7 +46,10 @@ pub use mail::Mail;
 pub use message::Message;
 pub use output::Chunks;
 pub use quota::{Limit, Network, Per, Selection, Values};
-pub use shard::{Action, ReadMessage, Shard, TurnedAway};
+pub use shard::{
+    Action, Answer, Client, DisconnectOutcome, Fate, Group, Judgement, Question, ReadMessage,
+    Receiver, Shard, TurnedAway, Wanted,
+};
 pub use shared::Shared;
 pub use stats::{Count, Stats};
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -13,10 +14,11 @@ use whimbrel_transport::websocket::server;
 
 use crate::access::{Access, Files, Gate};
 use crate::config::{Config, ConfigError, Endpoint, Listener};
+use crate::control;
 use crate::crew::{Crew, Pace};
 use crate::durable::DataDir;
 use crate::event_loop::{EventLoop, Peers, Speaks, WAKER};
-use crate::listen::{Acceptor, Bound, bind_all};
+use crate::listen::{Acceptor, Bound, advice, bind_all};
 use crate::mailbox::{Control, Mailbox};
 use crate::process;
 use crate::tls::TlsListener;
@@ -27,6 +29,7 @@ pub struct Broker {
     threads: Vec<JoinHandle<io::Result<()>>>,
     data_dir: Option<DataDir>,
     gate: Arc<Gate>,
+    control: Option<control::Control>,
     handle: Handle,
 }
 
@@ -119,6 +122,7 @@ impl Broker {
         for (id, ((poll, acceptors), core)) in parts.enumerate() {
             event_loops.push(EventLoop::new(id, poll, core, peers.clone(), config, acceptors)?);
         }
+        let control = start_control(config, &peers)?;
         let data_dir = data_dir.map(|opened| opened.start(&peers)).transpose()?;
         let crew = Arc::new(Crew::new(peers.clone(), event_loops, pace));
         let mut threads = Vec::new();
@@ -130,7 +134,7 @@ impl Broker {
         gate.start(&peers.mailboxes)?;
         let access = Arc::new(Access::new(gate.clone(), peers.clone(), config, files.watched));
         let handle = Handle { peers, access };
-        Ok((Broker { listeners, threads, data_dir, gate, handle }, crew))
+        Ok((Broker { listeners, threads, data_dir, gate, control, handle }, crew))
     }
 
     /// The shards' cores, with all that the data directory has kept.
@@ -182,6 +186,9 @@ impl Broker {
             result = result.and(ended);
         }
         self.gate.stop();
+        if let Some(control) = self.control {
+            control.stop();
+        }
         if let Some(data_dir) = self.data_dir {
             data_dir.stop();
         }
@@ -241,6 +248,21 @@ impl Handle {
     pub fn count(&self, count: Count) -> u64 {
         self.peers.shared.stats.get(count)
     }
+}
+
+fn start_control(
+    config: &Config,
+    peers: &Arc<Peers>,
+) -> Result<Option<control::Control>, StartError> {
+    if config.control_socket.is_empty() {
+        return Ok(None);
+    }
+    let path = Path::new(&config.control_socket);
+    control::Control::start(path, peers).map(Some).map_err(|error| {
+        let place = "key `control_socket`".into();
+        let what = format!("cannot listen on {}: {}", path.display(), advice(&error));
+        StartError::Config(ConfigError { place, what })
+    })
 }
 
 fn shard_count(wanted: u16) -> u16 {

@@ -5,13 +5,14 @@
 //! - [`Signals`]: a broker as a process, steered by signals;
 //! - `crew`: the threads, and which of them runs which shard;
 //! - `event_loop`: one shard's loop around [`whimbrel_broker_core::Shard`]; `mailbox`: what shards
-//!   hand each other; `durable`: the data directory; `connection`, `socket`, `layer`, `tls`:
+//!   hand each other; `durable`: the data directory; `control`: what an operator asks; `connection`, `socket`, `layer`, `tls`:
 //!   what a client's connection is made of.
 
 mod access;
 mod broker;
 pub mod config;
 mod connection;
+mod control;
 mod crew;
 mod durable;
 mod event_loop;

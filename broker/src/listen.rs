@@ -1,17 +1,20 @@
 //! Sockets on which clients connect.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use mio::net::{TcpListener, UnixListener};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{Config, ConfigError, Endpoint, Listener};
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
+/// The same of the control socket.
+const CONTROL_BACKLOG: i32 = 16;
 
 /// A bound listener, with a socket for each shard that accepts from it.
 pub(crate) struct Bound {
@@ -89,16 +92,35 @@ fn bind_tcp(address: SocketAddr, only_v6: bool, share: bool) -> io::Result<Socke
     Ok(socket)
 }
 
+/// Listens on a socket file that only this user can use, from its first moment on.
+///
+/// # Errors
+/// If somebody else listens there, or the system refuses.
+pub(crate) fn bind_private(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    remove_left_over(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    // Nobody could connect before this.
+    socket.listen(CONTROL_BACKLOG)?;
+    Ok(socket.into())
+}
+
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    remove_left_over(path)?;
+    UnixListener::bind(path)
+}
+
+fn remove_left_over(path: &Path) -> io::Result<()> {
     let is_socket = path.metadata().is_ok_and(|meta| meta.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         // A broker that was killed left it behind.
         std::fs::remove_file(path)?;
     }
-    UnixListener::bind(path)
+    Ok(())
 }
 
-fn advice(error: &io::Error) -> String {
+pub(crate) fn advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "the address is already in use; stop the program that has it or choose another".into()

@@ -8,12 +8,14 @@
 //! the two sees the other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_auth::{Outcome, Ticket};
 use whimbrel_broker_core::{Mail, Peer};
 
 use crate::config::Config;
+use crate::control::{Ask, Reply};
 use crate::layer::Layer;
 use crate::socket::Socket;
 
@@ -52,6 +54,8 @@ pub(crate) enum Control {
     Reconfigure(Arc<Config>),
     /// What is asked of client certificates has changed.
     CheckCertificates,
+    /// An operator asks something.
+    Ask(Arc<Ask>, Sender<Reply>),
 }
 
 impl Inbox {

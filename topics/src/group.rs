@@ -184,6 +184,26 @@ impl GroupRoute {
         members.get(members.position(who)?)
     }
 
+    /// Whom [`choose`](Self::choose) would choose now; takes no turn.
+    pub fn peek(&self) -> Option<GroupMember> {
+        let members = self.group.read();
+        let of = match members.connected {
+            0 => members.list.len(),
+            connected => connected,
+        };
+        members.get(self.group.next.load(Ordering::Relaxed).checked_rem(of)?)
+    }
+
+    /// How many members there are, connected or not.
+    pub fn member_count(&self) -> usize {
+        self.group.read().list.len()
+    }
+
+    /// The share name.
+    pub fn name(&self) -> &str {
+        &self.group.name
+    }
+
     /// Identifies the group while it exists; see [`Routes::group`](crate::Routes::group).
     pub fn key(&self) -> u32 {
         self.group.key

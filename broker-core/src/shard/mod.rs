@@ -28,6 +28,7 @@ mod close;
 mod connect;
 mod deliver;
 mod durable;
+mod explain;
 mod publish;
 mod quota;
 mod restate;
@@ -39,6 +40,9 @@ mod subscribe;
 mod sys;
 mod timeout;
 
+pub use explain::{
+    Answer, Client, DisconnectOutcome, Fate, Group, Judgement, Question, Receiver, Wanted,
+};
 pub use quota::TurnedAway;
 pub use restore::ReadMessage;
 

@@ -125,6 +125,9 @@ keys! {
     "data_dir", false, String, 0..=0, data_dir,
         "Directory in which sessions, queued and retained messages survive any stop. Empty: all is \
          in memory only.";
+    "control_socket", false, String, 0..=0, control_socket,
+        "Unix socket on which the broker answers `whimbrel explain --control` and other questions \
+         of an operator; only its own user may connect. Empty: none.";
     "durability", false, Durability, 0..=0, durability,
         "What an acknowledgement promises with a data_dir: fsync (it survives a power cut), os (it \
          survives the end of the process) or memory (nothing).";

@@ -55,6 +55,8 @@ pub struct Config {
     pub shards: u16,
     /// Where what is to survive a stop is kept; empty: nowhere.
     pub data_dir: String,
+    /// Where an operator asks; empty: nowhere.
+    pub control_socket: String,
     /// What an acknowledgement promises, with a data directory.
     pub durability: Durability,
     /// Size of the files there.
@@ -307,6 +309,7 @@ impl Default for Config {
             http_ca_file: String::new(),
             shards: 0,
             data_dir: String::new(),
+            control_socket: String::new(),
             durability: Durability::Fsync,
             segment_bytes: 16 * 1024 * 1024,
             max_store_backlog_bytes: 32 * 1024 * 1024,
@@ -340,6 +343,7 @@ impl Config {
         }
         self.shards = other.shards;
         self.data_dir.clone_from(&other.data_dir);
+        self.control_socket.clone_from(&other.control_socket);
         self.durability = other.durability;
         self.segment_bytes = other.segment_bytes;
         self.log_format = other.log_format;

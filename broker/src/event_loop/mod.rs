@@ -296,6 +296,11 @@ impl EventLoop {
                     Control::ShutDown => self.shut_down(),
                     Control::Reconfigure(config) => self.reconfigure(&config),
                     Control::CheckCertificates => self.recheck = Some(0),
+                    Control::Ask(ask, reply) => {
+                        // Who asked may not wait any more.
+                        let answer = ask.reply(self.now, &mut self.core, &self.connections);
+                        let _ = reply.send(answer);
+                    }
                 }
             }
         }
