@@ -1,4 +1,5 @@
-//! `whimbrel explain`: which rule decides what a client may do.
+//! `whimbrel explain`: which rule or limit decides what a client may do, by a rule file or by a
+//! running broker, and whom a message would reach there.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -6,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
 use whimbrel_auth::{Access, Action, Decision, Method, Principal, Rights, Rules};
 use whimbrel_topics::{parse_shared, validate_topic_filter, validate_topic_name};
 
+use crate::control;
 use crate::failure::Failure;
 
 /// The client may not.
@@ -21,10 +24,12 @@ const HELP: &str = "\
 Examples:
   whimbrel explain --rules rules.toml --client sensor-7 --publish plant/sensor-7/state
   whimbrel explain --rules rules.toml --user ann --group ops --subscribe 'plant/#' --qos 2
+  whimbrel explain --control /run/whimbrel/control --client sensor-7 --publish plant/7/state
   whimbrel explain --acl-file /etc/mosquitto/acl --user roger --subscribe '$share/g/foo/+'
 
-The client is who the options say; no broker is asked, and no password. Exit codes: 0 if it may, 1
-if it may not, 2 if the question or the rules have a mistake.";
+With --control a running broker answers, for the client as it is known there: what limits and rules
+say, and who would get the message. Without, the client is who the options say. Exit codes: 0 if it
+may, 1 if it may not, 2 if there is no answer, or question or rules have a mistake.";
 
 /// Tell which rule allows or denies something.
 #[derive(Args, Debug)]
@@ -38,6 +43,16 @@ pub struct Explain {
     /// A file in the format of Mosquitto's acl_file.
     #[arg(long, value_name = "FILE", group = "source")]
     acl_file: Option<PathBuf>,
+    /// The control socket of a running broker, its key `control_socket`.
+    #[arg(long, value_name = "SOCKET", group = "source", requires = "client")]
+    #[arg(conflicts_with_all = ["group", "claim", "certificate", "address", "method"])]
+    control: Option<PathBuf>,
+    /// Most receivers that a running broker lists, up to 1,000.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    most: usize,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     who: Who,
     #[command(flatten)]
@@ -47,12 +62,13 @@ pub struct Explain {
 /// The client.
 #[derive(Args, Debug)]
 struct Who {
-    /// The user name; a client without one is anonymous.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    user: String,
+    /// The user name; a client without one is anonymous. With --control: whoever has the client
+    /// identifier, unless given.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// The client identifier.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    client: String,
+    #[arg(long, value_name = "ID")]
+    client: Option<String>,
     /// A group of the user; may be given several times.
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
@@ -86,6 +102,9 @@ struct What {
     /// The message is to be retained.
     #[arg(long, conflicts_with = "subscribe")]
     retain: bool,
+    /// Its payload has this many bytes; counts for a running broker's limits.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "subscribe")]
+    payload_bytes: u64,
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
@@ -100,8 +119,37 @@ fn method(name: &str) -> Result<Method, String> {
 /// Runs the command.
 pub fn run(args: &Explain) -> Result<(), Failure> {
     let access = args.what.access()?;
+    if let Some(socket) = &args.control {
+        let answer = control::ask(socket, &args.request())
+            .map_err(|error| Failure::new(EXIT_ERROR, error))?;
+        let text = if args.json { answer.to_string() } else { control::explained(&answer) };
+        return print(answer["allowed"] == true, &text);
+    }
     let rights = args.who.rights(&Arc::new(read(args)?));
-    print(&[answer(&rights, &access)])
+    let (decision, mut text) = answer(&rights, &access);
+    let allowed = decision == Decision::Allowed;
+    if args.json {
+        text = json!({ "allowed": allowed, "text": text }).to_string();
+    }
+    print(allowed, &text)
+}
+
+impl Explain {
+    /// For a running broker.
+    fn request(&self) -> Value {
+        let What { publish, subscribe, qos, retain, payload_bytes } = &self.what;
+        json!({
+            "command": "explain",
+            "client": self.who.client,
+            "user": self.who.user,
+            "publish": publish,
+            "subscribe": subscribe,
+            "qos": qos,
+            "retain": retain,
+            "payload_bytes": payload_bytes,
+            "most": self.most,
+        })
+    }
 }
 
 /// What the rules say, as a line or a few; a denial is an error without words of its own.
@@ -119,13 +167,10 @@ fn answer(rights: &Rights, access: &Access<'_>) -> (Decision, String) {
     (explanation.decision, text)
 }
 
-fn print(answers: &[(Decision, String)]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    for (_, text) in answers {
-        // A reader that has seen enough (`| head`) is no error.
-        let _ = writeln!(out, "{text}");
-    }
-    match answers.iter().all(|(decision, _)| *decision == Decision::Allowed) {
+fn print(allowed: bool, text: &str) -> Result<(), Failure> {
+    // A reader that has seen enough (`| head`) is no error.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+    match allowed {
         true => Ok(()),
         false => Err(Failure { quiet: true, ..Failure::new(EXIT_DENIED, "denied") }),
     }
@@ -147,15 +192,17 @@ fn read(args: &Explain) -> Result<Rules, Failure> {
 
 impl Who {
     fn rights(&self, rules: &Arc<Rules>) -> Rights {
-        let known = !self.user.is_empty();
+        let user = self.user.as_deref().unwrap_or_default();
+        let known = !user.is_empty();
         let usual = if known { Method::Password } else { Method::Anonymous };
-        let mut principal = Principal::new(&self.user, self.method.unwrap_or(usual));
+        let mut principal = Principal::new(user, self.method.unwrap_or(usual));
         principal.groups = self.group.iter().map(|group| group.as_str().into()).collect();
         let claims = self.claim.iter();
         principal.claims =
             claims.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         principal.certificate = self.certificate.as_deref().map(Into::into);
-        Rights::new(rules, Arc::new(principal), &self.client, self.address)
+        let client = self.client.as_deref().unwrap_or_default();
+        Rights::new(rules, Arc::new(principal), client, self.address)
     }
 }
 

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod broker;
 mod certs;
+mod control;
 mod explain;
 mod failure;
 mod format;

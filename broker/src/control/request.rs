@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use whimbrel_auth::Verdict;
+use whimbrel_auth::{Method, Verdict};
 use whimbrel_broker_core::{
     Answer, DisconnectOutcome, Fate, Group, Judgement, Question, Receiver, Wanted,
 };
@@ -212,7 +212,7 @@ fn shown((client, address): &Addressed) -> Value {
     json!({
         "client": client.client_id,
         "user": principal.map_or("", |principal| &*principal.name),
-        "method": principal.map(|principal| principal.method),
+        "method": principal.map_or(Method::Anonymous, |principal| principal.method),
         "groups": principal.map_or(&[][..], |principal| &principal.groups),
         "connected": client.conn.is_some(),
         "address": address.as_ref().map(SocketAddr::to_string),
