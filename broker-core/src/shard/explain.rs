@@ -9,6 +9,7 @@ use whimbrel_auth::{Access, Action, Decision, Explanation, Method, Principal, Ri
 use whimbrel_codec::{QoS, ReasonCode, Version};
 use whimbrel_topics::{Cursor, GroupRoute, Route, matches};
 
+use super::shed::Pressure;
 use super::subscribe::split;
 use super::{Shard, sys};
 use crate::message::Message;
@@ -297,14 +298,14 @@ impl Shard {
         let session = session?;
         let hash = |filter: &str| self.shared.routes.topic_hash(filter);
         let existed = session.subscriptions.contains(filter, hash);
-        let most = self.config.max_subscriptions;
+        let most = session.bounds(&self.config).max_subscriptions;
         if !existed && session.subscriptions.len() >= most as usize {
-            return Some(format!("it has {most} subscriptions, as limits.max_subscriptions says"));
+            return Some(format!("it has {most} subscriptions, as many as max_subscriptions allows it"));
         }
         if session.durable && self.is_full() {
             return Some("the store has no room for subscriptions".into());
         }
-        let short = !existed && self.pressure;
+        let short = !existed && self.pressure >= Pressure::Queues;
         short.then(|| "the broker is short of memory (limits.memory_budget_bytes)".into())
     }
 
@@ -369,7 +370,10 @@ impl Shard {
             (None, QoS::AtMostOnce) => Fate::Dropped("it is not connected, and QoS 0 never waits"),
             (None, _) => self.queue_fate(session),
             (Some(conn), QoS::AtMostOnce) => {
-                let most = if self.pressure { 64 * 1024 } else { self.config.max_output_bytes };
+                let most = match self.pressure >= Pressure::SlowReaders {
+                    true => 64 * 1024,
+                    false => self.config.max_output_bytes,
+                };
                 match conn.output.len() > most as usize {
                     true => Fate::Dropped("it reads too slowly (limits.max_output_bytes)"),
                     false => Fate::Sent,
@@ -388,13 +392,14 @@ impl Shard {
     fn queue_fate(&self, session: &Session) -> Fate {
         let outbound = session.outbound.as_deref();
         let waiting = outbound.map_or(0, Outbound::waiting);
-        if waiting >= self.config.max_queued_messages as usize {
-            return Fate::Dropped("its queue is full (limits.max_queued_messages)");
+        let bounds = session.bounds(&self.config);
+        if waiting >= bounds.max_queued_messages as usize {
+            return Fate::Dropped("its queue is full (max_queued_messages)");
         }
-        if outbound.map_or(0, Outbound::waiting_bytes) > self.config.max_queued_bytes {
-            return Fate::Dropped("its queue is full (limits.max_queued_bytes)");
+        if outbound.map_or(0, Outbound::waiting_bytes) > bounds.max_queued_bytes {
+            return Fate::Dropped("its queue is full (max_queued_bytes)");
         }
-        if self.pressure && session.durable_key().is_none() {
+        if self.pressure >= Pressure::Queues && session.durable_key().is_none() {
             return Fate::Dropped("the broker is short of memory (limits.memory_budget_bytes)");
         }
         Fate::Queued
