@@ -84,6 +84,38 @@ fn files_are_short_can_fail() {
 }
 
 #[test]
+fn tests_that_documents_name_exist() {
+    let root = root();
+    let text = fs::read_to_string(root.join("docs/security.md")).expect("it is there");
+    let found: Vec<String> = named_tests(&text)
+        .into_iter()
+        .filter(|(file, test)| {
+            let folders = ["cli/tests/security", "cli/tests"];
+            let paths = folders.iter().map(|folder| root.join(folder).join(file));
+            let mut texts = paths.filter_map(|path| fs::read_to_string(path).ok());
+            !texts.any(|text| text.contains(&format!("#[test]\nfn {test}()")))
+        })
+        .map(|(file, test)| format!("{file}: {test}"))
+        .collect();
+    assert_none(&found, "docs/security.md names a test that is not there");
+}
+
+#[test]
+fn tests_that_documents_name_exist_can_fail() {
+    let text = "| a | `x.rs: one_two`, `tls/y.rs: three` | `z.rs` |";
+    assert_eq!(named_tests(text), [("x.rs", "one_two"), ("tls/y.rs", "three")]);
+}
+
+/// File and name of each test in a text, written as `file.rs: name`.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|code| code.split_once(": "))
+        .filter(|(file, _)| file.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
 fn lines_are_short() {
     let found = in_all_files(|_, text| wide_lines(text));
     assert_none(&found, "break the line; only string literals and links may be longer");

@@ -300,7 +300,9 @@ impl Shard {
         let existed = session.subscriptions.contains(filter, hash);
         let most = session.bounds(&self.config).max_subscriptions;
         if !existed && session.subscriptions.len() >= most as usize {
-            return Some(format!("it has {most} subscriptions, as many as max_subscriptions allows it"));
+            return Some(format!(
+                "it has {most} subscriptions, as many as max_subscriptions allows it"
+            ));
         }
         if session.durable && self.is_full() {
             return Some("the store has no room for subscriptions".into());
