@@ -153,7 +153,7 @@ fn explain_asks_the_broker_that_runs() {
         assert_eq!(answer["allowed"], code == 0, "{words}: {answer}");
     }
     let (_, out, _) = controlled.explain("--client a --publish t/x --most 0");
-    assert!(out.contains("and 1 more"), "{out}");
+    assert!(out.contains("and 1 more\n") && out.contains("and 1 more groups"), "{out}");
 }
 
 #[test]

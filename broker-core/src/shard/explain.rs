@@ -31,7 +31,7 @@ pub struct Question {
     pub user: Option<Box<str>>,
     /// What it wants.
     pub wanted: Wanted,
-    /// A valid topic name, or for [`Wanted::Subscribe`] a valid topic filter, `$share/...` included.
+    /// A valid topic name; for [`Wanted::Subscribe`] a valid topic filter, `$share/...` included.
     pub topic: Box<str>,
     /// 0 to 2.
     pub qos: u8,
