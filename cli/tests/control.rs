@@ -11,6 +11,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+#[allow(dead_code, reason = "each test uses a part")]
 mod support;
 
 use support::{Broker, PATIENCE, new_folder, outcome, whimbrel};
