@@ -193,9 +193,9 @@ impl Shard {
     ) -> DisconnectOutcome {
         self.now = now;
         let found = self.slots_of(client_id, user);
-        let sessions = found.iter().filter_map(|slot| self.sessions.get(*slot as usize));
+        let mut sessions = found.iter().filter_map(|slot| self.sessions.get(*slot as usize));
         let users = sessions.clone().map(|session| session.owner().into()).collect::<Vec<_>>();
-        let conn = sessions.last().and_then(|session| session.conn);
+        let conn = sessions.next().and_then(|session| session.conn);
         let Some(conn) = conn.filter(|_| users.len() == 1) else {
             return DisconnectOutcome { users, was_connected: false };
         };
