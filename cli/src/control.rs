@@ -72,7 +72,8 @@ pub fn explained(answer: &Value) -> String {
 
 fn receivers(out: &mut String, answer: &Value) {
     let (listed, groups) = (list(answer, "receivers"), list(answer, "groups"));
-    if listed.is_empty() && groups.is_empty() {
+    let (more, more_groups) = (number(answer, "more_receivers"), number(answer, "more_groups"));
+    if listed.is_empty() && groups.is_empty() && more + more_groups == 0 {
         out.push_str("\nnobody would get it");
         return;
     }
@@ -80,7 +81,9 @@ fn receivers(out: &mut String, answer: &Value) {
     for receiver in listed {
         let _ = write!(out, "\n  {}", receiver_line(receiver));
     }
-    more(out, number(answer, "more_receivers"));
+    if more > 0 {
+        let _ = write!(out, "\n  and {} more", grouped(more));
+    }
     for group in groups {
         let next = receiver_line(&group["next"]);
         let members = match number(group, "members") {
@@ -89,12 +92,8 @@ fn receivers(out: &mut String, answer: &Value) {
         };
         let _ = write!(out, "\n  group {}: {members}: {next}", printable(text(group, "name")));
     }
-    more(out, number(answer, "more_groups"));
-}
-
-fn more(out: &mut String, count: u64) {
-    if count > 0 {
-        let _ = write!(out, "\n  and {} more", grouped(count));
+    if more_groups > 0 {
+        let _ = write!(out, "\n  and {} more groups", grouped(more_groups));
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+#[allow(dead_code, reason = "each test uses a part")]
 mod support;
 
 use support::{Broker, PATIENCE, new_folder, outcome, whimbrel};
@@ -153,7 +154,7 @@ fn explain_asks_the_broker_that_runs() {
         assert_eq!(answer["allowed"], code == 0, "{words}: {answer}");
     }
     let (_, out, _) = controlled.explain("--client a --publish t/x --most 0");
-    assert!(out.contains("and 1 more"), "{out}");
+    assert!(out.contains("and 1 more\n") && out.contains("and 1 more groups"), "{out}");
 }
 
 #[test]

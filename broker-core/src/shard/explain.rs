@@ -32,7 +32,7 @@ pub struct Question {
     pub user: Option<Box<str>>,
     /// What it wants.
     pub wanted: Wanted,
-    /// A valid topic name, or for [`Wanted::Subscribe`] a valid topic filter, `$share/...` included.
+    /// A valid topic name; for [`Wanted::Subscribe`] a valid topic filter, `$share/...` included.
     pub topic: Box<str>,
     /// 0 to 2.
     pub qos: u8,
@@ -194,9 +194,9 @@ impl Shard {
     ) -> DisconnectOutcome {
         self.now = now;
         let found = self.slots_of(client_id, user);
-        let sessions = found.iter().filter_map(|slot| self.sessions.get(*slot as usize));
+        let mut sessions = found.iter().filter_map(|slot| self.sessions.get(*slot as usize));
         let users = sessions.clone().map(|session| session.owner().into()).collect::<Vec<_>>();
-        let conn = sessions.last().and_then(|session| session.conn);
+        let conn = sessions.next().and_then(|session| session.conn);
         let Some(conn) = conn.filter(|_| users.len() == 1) else {
             return DisconnectOutcome { users, was_connected: false };
         };

@@ -7,6 +7,7 @@ mod support;
 
 mod bans;
 mod bound_tokens;
+mod control;
 mod floods;
 mod hook;
 mod issuer;
