@@ -165,7 +165,7 @@ fn whoever_is_not_known_in_time_is_closed() {
     assert_eq!(broker.shards[0].session_count(), 0);
 }
 
-// [MQTT-4.12.0-2] [MQTT-4.12.0-4] [MQTT-4.12.0-5]
+// [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-5]
 #[test]
 fn an_exchange_of_several_steps_ends_with_connack() {
     let (mut broker, script) = broker(1);
@@ -261,7 +261,7 @@ fn whoever_shows_itself_as_somebody_else_is_closed() {
     }
 }
 
-// [MQTT-4.12.0-6] [MQTT-4.12.1-1]
+// [MQTT-4.12.0-7] [MQTT-4.12.1-1]
 #[test]
 fn an_auth_that_fits_nowhere_is_a_protocol_error() {
     let other = [Property::AuthenticationMethod("N")];

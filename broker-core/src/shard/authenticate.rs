@@ -174,7 +174,7 @@ impl Shard {
         }
     }
 
-    /// `[MQTT-4.12.0-2]` `[MQTT-4.12.0-3]`
+    /// `[MQTT-4.12.0-2]` `[MQTT-4.12.0-5]`
     fn send_auth(
         &mut self,
         id: ConnId,
@@ -198,7 +198,7 @@ impl Shard {
         let what = match Packet::decode(Version::V5, frame, bytes) {
             Ok(Packet::Auth(auth)) => {
                 match self.check_auth(&auth, Wishes::of(&connect).method) {
-                    // [MQTT-4.12.0-4]
+                    // [MQTT-4.12.0-3]
                     Ok(data) if auth.reason == ReasonCode::ContinueAuthentication => {
                         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
                         let attempt = self.attempt(id, &connect, client_id, data, exchange);
@@ -268,7 +268,7 @@ impl Shard {
             let extra = shard.conn(id)?.extra.as_mut()?;
             extra.enhanced.take()
         };
-        // [MQTT-4.12.0-6]
+        // [MQTT-4.12.0-7]
         let Some(mut enhanced) = enhanced(self) else {
             return self.disconnect(id, FAULT, "AUTH without an authentication method");
         };

@@ -437,7 +437,7 @@ impl Shard {
         self.end_conn(id, Why::Broker(reason, what), Some(true));
     }
 
-    /// The authenticator refused.
+    /// The authenticator refused `[MQTT-4.12.0-4]`.
     pub(super) fn refuse_attempt(&mut self, id: ConnId, connect: &Connect<'_>, refused: Refused) {
         let wishes = Wishes::of(connect);
         if let Some(conn) = self.conn(id) {

@@ -273,8 +273,11 @@ fn certificate(attempt: &Attempt) -> MethodOutcome {
     let certificate = attempt.proof.as_ref().and_then(|proof| proof.certificate.as_ref());
     match certificate {
         Some(certificate) if attempt.method.is_none() => match &certificate.identity {
-            Some(name) => accepted(attempt, Principal::new(name, Method::Certificate)).into(),
-            None => {
+            // The empty name is that of those whom nobody knows.
+            Some(name) if !name.is_empty() && !name.contains('\0') => {
+                accepted(attempt, Principal::new(name, Method::Certificate)).into()
+            }
+            _ => {
                 let detail = "its certificate has no name of the kind that the listener takes";
                 Refused::new(Refusal::NotAuthorized, detail).into()
             }

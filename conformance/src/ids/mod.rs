@@ -21,7 +21,8 @@ pub struct Statement {
 }
 
 const CLIENT: &str = "binds the client only";
-const AUTHENTICATION: &str = "needs an authentication method that both sides know";
+const AUTHENTICATION: &str = "needs an authentication method that both sides know; tried in \
+     `broker-core/tests/authenticate.rs`";
 const SUPPORTED: &str = "for servers that lack the feature; the tests need servers that have it";
 
 /// A statement with a test.
