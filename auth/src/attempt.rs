@@ -80,7 +80,7 @@ pub struct Certificate {
 }
 
 /// Which attempt an outcome belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// The shard that asks.
     pub shard: u16,
@@ -161,6 +161,9 @@ pub trait Authenticator: Send + Sync {
     /// Takes up an attempt. Never blocks: what takes time is answered later, with the ticket,
     /// through `Shard::handle_authenticated`; then this gives none.
     fn begin(&self, ticket: Ticket, attempt: Attempt) -> Option<Outcome>;
+
+    /// The connection has ended for which this client was let in. Never blocks.
+    fn ended(&self, _ticket: Ticket) {}
 }
 
 /// Everybody may connect, whatever name and password they show, and is nobody.

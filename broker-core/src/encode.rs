@@ -27,7 +27,8 @@ pub(crate) struct Envelope<'a> {
     pub(crate) ids: &'a [u32],
 }
 
-/// The packet was larger than the client accepts, or than any should be, and was not sent `[MQTT-3.1.2-24]`.
+/// The packet was larger than the client accepts, or than any should be, and was not sent
+/// `[MQTT-3.1.2-24]`.
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 

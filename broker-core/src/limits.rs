@@ -44,8 +44,8 @@ pub struct Config {
     /// Bytes that wait to be sent on one connection. Beyond it QoS 0 is dropped and counted, QoS 1
     /// and 2 wait in the queue.
     pub max_output_bytes: u32,
-    /// A connection that takes nothing of what waits for it is closed after this time, and after half
-    /// as long again at the latest. 0: never.
+    /// A connection that takes nothing of what waits for it is closed after this time, and after
+    /// half as long again at the latest. 0: never.
     pub max_blocked_s: u16,
     /// Retained messages of the whole broker; those beyond are not retained.
     pub max_retained_messages: u64,

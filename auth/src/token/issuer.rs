@@ -28,8 +28,18 @@ struct State {
     tried_s: Option<u64>,
     discovery_tried_s: Option<u64>,
     cache: Cache,
+    /// Questions about tokens in a row that were not answered.
+    unanswered: u32,
+    /// Until then none is asked.
+    silent_until_s: u64,
     warnings: Vec<String>,
 }
+
+/// Questions in a row without answer after which none is asked for a while: each may hold up a
+/// thread until its time is over.
+const MOST_UNANSWERED: u32 = 5;
+/// How long that is at most, in seconds.
+const MOST_SILENT_S: u64 = 10;
 
 /// Claims that are the issuer's, and until when they are believed.
 pub(super) struct Statement {
@@ -219,7 +229,7 @@ impl Issuer {
         let (claims, until_s) = match cached {
             Some((claims, until_s)) => (claims, until_s),
             None => {
-                let claims = self.ask(token, now_s, fetch)?;
+                let claims = self.ask_if_it_answers(token, now_s, fetch)?;
                 let kept_s =
                     if claims.is_some() { config.cache_s } else { config.negative_cache_s };
                 let until_s = now_s.saturating_add(kept_s);
@@ -237,6 +247,29 @@ impl Issuer {
         }
         let check_again_s = Some(expires_s.map_or(until_s, |end_s| end_s.min(until_s)));
         Ok(Some(Statement { claims, expires_s, check_again_s }))
+    }
+
+    /// Asks unless there were no answers of late.
+    fn ask_if_it_answers(
+        &self,
+        token: &str,
+        now_s: u64,
+        fetch: &dyn Fetch,
+    ) -> Result<Option<Arc<Object>>, TokenError> {
+        let silent_s = self.config.retry_s.min(MOST_SILENT_S);
+        let until_s = self.state().silent_until_s;
+        // A clock that was set back must not stop this for long.
+        if now_s < until_s && until_s <= now_s.saturating_add(silent_s) {
+            return Err(TokenError::Unavailable("its issuer did not answer of late".into()));
+        }
+        let result = self.ask(token, now_s, fetch);
+        let mut state = self.state();
+        state.unanswered = if result.is_ok() { 0 } else { state.unanswered.saturating_add(1) };
+        if state.unanswered >= MOST_UNANSWERED {
+            state.unanswered = 0;
+            state.silent_until_s = now_s.saturating_add(silent_s);
+        }
+        result
     }
 
     /// Asks the introspection endpoint; none if the token is not active.

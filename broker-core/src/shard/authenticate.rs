@@ -105,7 +105,7 @@ impl Shard {
         }
     }
 
-    fn ticket(&self, id: ConnId) -> Ticket {
+    pub(super) fn ticket(&self, id: ConnId) -> Ticket {
         let serial = self.conns.get(id.0 as usize).map_or(0, |conn| conn.serial);
         Ticket { shard: self.id.0, conn: id.0, serial }
     }

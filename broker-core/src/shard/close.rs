@@ -69,6 +69,7 @@ impl Shard {
             self.actions.push_back(Action::Close { conn: id, linger });
         }
         if before == State::Connected {
+            self.shared.authenticator.ended(self.ticket(id));
             self.count_end(slot, id, why);
             self.detach(slot);
             self.keep_scans(slot, extra);

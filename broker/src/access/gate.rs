@@ -101,6 +101,10 @@ impl Authenticator for Gate {
         let (asks, patience) = (known.may_ask(&attempt), known.patience);
         self.workers.push(Job { ticket, attempt, known, patience }, asks).err()
     }
+
+    fn ended(&self, ticket: Ticket) {
+        self.checks.end(ticket);
+    }
 }
 
 impl Known {

@@ -119,8 +119,8 @@ impl Queue {
         }
         while let Some((since, job)) = self.next() {
             let (outcome, again) = judge(since, &job);
-            if let (Outcome::Accepted { principal, .. }, Some(again)) = (&outcome, again) {
-                checks.push(principal, job.ticket, again);
+            if let Outcome::Accepted { principal, .. } = &outcome {
+                checks.set(job.ticket, principal, again);
             }
             if let Some(mailbox) = mailboxes.get(usize::from(job.ticket.shard)) {
                 mailbox.outcome(job.ticket, outcome);

@@ -18,13 +18,13 @@ use super::server::{LISTENER, Server};
 use super::support::new_folder;
 
 /// A broker with TLS that asks for certificates, and the folder of all certificates.
-struct Place {
-    server: Server,
+pub struct Place {
+    pub server: Server,
     certificates: std::path::PathBuf,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         let certificates = new_folder();
         let mut command = Command::new(env!("CARGO_BIN_EXE_whimbrel"));
         command.arg("certs").arg("--dir").arg(&certificates);
@@ -32,7 +32,7 @@ impl Place {
         assert!(made.status.success(), "{made:?}");
         let dir = certificates.display();
         let tls = format!(
-            "authentication = [\"token\"]\n[listener.tls]\ncertificate = \"{dir}/server.pem\"\n\
+            "authentication = [\"token\", \"ace\"]\n[listener.tls]\ncertificate = \"{dir}/server.pem\"\n\
              key = \"{dir}/server.key\"\nclient_certificates = \"optional\"\n\
              client_ca = \"{dir}/ca.pem\"\n"
         );
@@ -51,7 +51,8 @@ impl Place {
         (link, got)
     }
 
-    fn tls(&self, name: Option<&str>) -> StreamOwned<ClientConnection, TcpStream> {
+    /// A connection that shows the certificate of this name.
+    pub fn tls(&self, name: Option<&str>) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate(&self.certificates.join("ca.pem"))).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ace;
 mod bans;
 mod bound_tokens;
 mod control;

@@ -1,11 +1,14 @@
 //! Opaque tokens, which only their issuer knows.
 
-use serde_json::{Value, json};
-use whimbrel_codec::ReasonCode;
+use std::time::{Duration, Instant};
 
-use super::issuer::{AUDIENCE, Carrier, ISSUER, config, now_s, with};
-use super::link::{Got, refused, welcome};
+use serde_json::{Value, json};
+use whimbrel_codec::{Connect, Properties, Property, ReasonCode, Version};
+
+use super::issuer::{AUDIENCE, Carrier, ISSUER, METHOD, config, now_s, with};
+use super::link::{Got, Link, refused, welcome};
 use super::server::Server;
+use super::support::PATIENCE;
 use super::web::{Answer, Web};
 
 const PLACE: &str = "/introspect";
@@ -26,7 +29,7 @@ fn says(web: &Web, answer: &Value) {
 fn server(web: &Web, cache_s: u32) -> Server {
     let url = web.url(PLACE);
     let asked = format!(
-        "only_opaque = true\n[token.introspection]\nurl = \"{url}\"\nclient_id = \"broker\"\n\
+        "only_opaque = true\nretry_s = 1\n[token.introspection]\nurl = \"{url}\"\nclient_id = \"broker\"\n\
          client_secret_file = \"{{folder}}/secret\"\ncache_s = {cache_s}\nnegative_cache_s = 0\n"
     );
     Server::start(&config(&asked), &[("secret", SECRET)])
@@ -119,5 +122,51 @@ fn a_token_whose_rights_change_or_that_cannot_be_asked_about_ends_the_connection
         let (mut link, _) = Carrier::Password.present(&server, TOKEN, "c");
         web.put(PLACE, reply);
         assert_eq!(link.next(), Got::Disconnect(ReasonCode::NotAuthorized));
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_a_token_whose_client_has_gone() {
+    let web = Web::start();
+    says(&web, &answer());
+    let server = server(&web, 1);
+    let list = [
+        Property::AuthenticationMethod(METHOD),
+        Property::AuthenticationData(TOKEN.as_bytes()),
+        Property::SessionExpiryIntervalS(600),
+    ];
+    let connect = Connect { properties: Properties::new(&list), ..Connect::new(Version::V5, "c") };
+    let (link, got) = Link::connect(&server, connect);
+    assert_eq!(got, welcome(false));
+    drop(link);
+    // Another client shows how often there was time to ask.
+    let other = Web::start();
+    says(&other, &answer());
+    let clock = self::server(&other, 1);
+    let (_link, _) = Carrier::Method.present(&clock, TOKEN, "c");
+    let start = Instant::now();
+    while other.count(PLACE) < 5 {
+        assert!(start.elapsed() < PATIENCE, "asked {} times", other.count(PLACE));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(web.count(PLACE) <= 2, "asked {} times", web.count(PLACE));
+}
+
+#[test]
+fn an_issuer_that_does_not_answer_is_not_asked_for_a_while() {
+    let web = Web::start();
+    says(&web, &answer());
+    let server = server(&web, 1);
+    web.put(PLACE, Answer::Down);
+    for number in 0..20 {
+        let (_, got) = Carrier::Method.present(&server, &format!("{TOKEN}{number}"), "c");
+        assert_eq!(got, refused(ReasonCode::ServerUnavailable));
+    }
+    assert!(web.count(PLACE) < 20, "asked {} times", web.count(PLACE));
+    says(&web, &answer());
+    let start = Instant::now();
+    while Carrier::Method.present(&server, TOKEN, "c").1 != welcome(false) {
+        assert!(start.elapsed() < PATIENCE, "it is asked no more");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -51,7 +51,7 @@ fn queued_messages_and_subscriptions_come_under_the_new_rules() {
     assert_eq!(ann.subscribe("public/#"), 1);
     drop(ann);
     let mut other = Link::login(&server, "ann", b"a", "other");
-    // Until the broker has seen that she went, it would send instead of queue; either way they wait.
+    // Until the broker has seen that she went, it would send instead of queue; they wait anyway.
     assert_eq!(other.publish("private/x", b"1", false), ReasonCode::Success);
     server.write("rules.toml", LESS);
     server.reload();

@@ -46,6 +46,10 @@ impl Server {
         write(&self.folder, name, text);
     }
 
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Has the broker read its configuration again, and waits until it has.
     pub fn reload(&self) {
         let before = self.log().matches("configuration reloaded").count();

@@ -155,3 +155,56 @@ fn a_will_does_not_outlive_the_right_to_it() {
         assert!(watcher.is_quiet(), "{scope}");
     }
 }
+
+#[test]
+fn a_session_that_is_taken_up_with_fewer_rights_has_fewer_subscriptions_and_messages() {
+    let server = server();
+    let all = scoped("mqtt:sub:# mqtt:pub:#", now_s() + 600);
+    let less = scoped("mqtt:sub:a/#", now_s() + 600);
+    let (mut writer, _) = Carrier::Password.present(&server, &all, "writer");
+    let connect = |token: &str| {
+        let list = [
+            Property::AuthenticationMethod(METHOD),
+            Property::AuthenticationData(token.as_bytes()),
+            Property::SessionExpiryIntervalS(600),
+        ];
+        let properties = Properties::new(&list);
+        let connect =
+            Connect { properties, clean_start: false, ..Connect::new(Version::V5, "reader") };
+        Link::connect(&server, connect)
+    };
+    let (mut reader, _) = connect(&all);
+    assert_eq!(reader.subscribe("a/#"), 1);
+    assert_eq!(reader.subscribe("b/#"), 1);
+    drop(reader);
+    for topic in ["b/1", "a/2", "b/3"] {
+        assert_eq!(writer.publish(topic, b"x", false), ReasonCode::Success);
+    }
+    let (mut reader, got) = connect(&less);
+    assert_eq!(got, welcome(true));
+    assert_eq!(reader.next(), Got::Publish { topic: "a/2".into(), payload: b"x".into() });
+    assert!(reader.is_quiet());
+    assert_eq!(writer.publish("b/4", b"x", false), ReasonCode::NoMatchingSubscribers);
+}
+
+#[test]
+fn nobody_takes_over_the_session_of_another() {
+    let server = server();
+    let of = |name: &str| token(&header(), &with(claims(), "sub", json!(name)));
+    let connect = |token: &str| {
+        let list = [Property::SessionExpiryIntervalS(600)];
+        let (password, properties) = (Some(token.as_bytes()), Properties::new(&list));
+        let connect = Connect::new(Version::V5, "c");
+        Link::connect(&server, Connect { password, properties, clean_start: false, ..connect })
+    };
+    let (mut ann, _) = connect(&of("ann"));
+    assert_eq!(ann.subscribe("a"), 1);
+    let (mut bob, got) = connect(&of("bob"));
+    assert_eq!(got, welcome(false), "a session of his own");
+    assert_eq!(bob.publish("a", b"x", false), ReasonCode::Success);
+    assert!(bob.is_quiet(), "her subscription is not his");
+    assert_eq!(ann.next(), Got::Publish { topic: "a".into(), payload: b"x".into() });
+    drop(ann);
+    let (_, got) = connect(&of("ann"));
+    assert_eq!(got, welcome(true), "hers is still there");
+}

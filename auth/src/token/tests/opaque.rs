@@ -75,7 +75,8 @@ fn an_answer_is_not_believed_beyond_the_tokens_end() {
 
 #[test]
 fn a_server_that_cannot_be_asked_lets_nobody_in() {
-    let tokens = tokens(asking());
+    // Each time it is asked, however often that failed before.
+    let tokens = tokens(IssuerConfig { retry_s: 0, ..asking() });
     let web = Web::default();
     let unavailable = |now_s| {
         let result = check(&tokens, &web, now_s);
@@ -201,4 +202,34 @@ fn the_endpoint_is_discovered_if_none_is_configured() {
     web.put(URL, &active().to_string());
     assert!(check(&tokens, &web, NOW_S).is_ok());
     assert_eq!(web.asked.get(), 2);
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_is_not_asked_for_a_while() {
+    let tokens = tokens(asking());
+    let web = Web::default();
+    for _ in 0..20 {
+        assert!(matches!(check(&tokens, &web, NOW_S), Err(TokenError::Unavailable(_))));
+    }
+    assert_eq!(web.asked.get(), 5);
+    web.put(URL, &active().to_string());
+    assert!(matches!(check(&tokens, &web, NOW_S + 9), Err(TokenError::Unavailable(_))));
+    assert!(check(&tokens, &web, NOW_S + 10).is_ok());
+    // An answer in between, whatever it says, begins the count anew.
+    let tokens = super::tokens(asking());
+    for at_s in 0..20 {
+        let page = if at_s % 4 == 3 { "{\"active\":false}" } else { "<html>" };
+        web.put(URL, page);
+        let asked = web.asked.get();
+        assert!(check(&tokens, &web, NOW_S + 6 * at_s).is_err());
+        assert_eq!(web.asked.get(), asked + 1, "{at_s}");
+    }
+    // A clock that is set back does no harm.
+    let tokens = super::tokens(asking());
+    web.take_down(URL);
+    for _ in 0..5 {
+        assert!(check(&tokens, &web, NOW_S + 1000).is_err());
+    }
+    web.put(URL, &active().to_string());
+    assert!(check(&tokens, &web, NOW_S).is_ok());
 }
