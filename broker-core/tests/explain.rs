@@ -234,6 +234,7 @@ fn limits_are_told_before_rules() {
         max_topic_levels: 3,
         max_subscriptions: 1,
         max_queued_messages: 1,
+        max_queued_bytes: 80,
         max_retained_messages: 1,
         ..quiet()
     };
@@ -259,6 +260,9 @@ fn limits_are_told_before_rules() {
     broker.cut(c);
     let about = question("from", PUBLISH, "t", 1);
     assert_eq!(explain(&broker, &about).receivers[0].fate, Fate::Queued);
+    let large = Question { wanted: sized(81), ..about.clone() };
+    let Fate::Dropped(why) = explain(&broker, &large).receivers[0].fate else { panic!("room") };
+    assert!(why.contains("max_queued_bytes"));
     let from = client(&mut broker, "", "from");
     broker.publish(from, "t", b"1", QoS::AtLeastOnce, true);
     let Fate::Dropped(why) = explain(&broker, &about).receivers[0].fate else { panic!("full") };

@@ -152,6 +152,15 @@ pub struct DisconnectOutcome {
     pub was_connected: bool,
 }
 
+impl Wanted {
+    fn payload_bytes(self) -> u64 {
+        match self {
+            Wanted::Publish { payload_bytes, .. } => payload_bytes,
+            Wanted::Subscribe => 0,
+        }
+    }
+}
+
 impl Shard {
     /// What this shard knows to answer.
     pub fn explain(&self, question: &Question) -> Answer {
@@ -336,7 +345,7 @@ impl Shard {
                 continue;
             }
             let qos = question.qos.min(subscriber.qos());
-            answer.receivers.extend(self.receiver(subscriber.session, qos, topic, None));
+            answer.receivers.extend(self.receiver(subscriber.session, qos, question, None));
         }
         answer.groups.extend(route.groups.iter().filter_map(|group| self.group(group, question)));
     }
@@ -345,12 +354,19 @@ impl Shard {
         let next = group.peek().filter(|member| member.who.shard == self.id.0)?;
         let qos = question.qos.min(next.options.qos);
         let (key, name) = (group.key(), group.name());
-        let next = self.receiver(next.who.session, qos, &question.topic, Some(name))?;
+        let next = self.receiver(next.who.session, qos, question, Some(name))?;
         Some(Group { key, name: name.into(), members: group.member_count(), next })
     }
 
     /// `group`: through this shared subscription; none: through ordinary ones.
-    fn receiver(&self, slot: u32, qos: u8, topic: &str, group: Option<&str>) -> Option<Receiver> {
+    fn receiver(
+        &self,
+        slot: u32,
+        qos: u8,
+        question: &Question,
+        group: Option<&str>,
+    ) -> Option<Receiver> {
+        let Question { topic, wanted, .. } = question;
         let session = self.sessions.get(slot as usize)?;
         let through = |filter: &&str| {
             split(filter).is_ok_and(|(name, plain)| name == group && matches(plain, topic))
@@ -361,16 +377,16 @@ impl Shard {
             user: session.owner().into(),
             qos,
             filters: filters.filter(through).map(Into::into).collect(),
-            fate: self.fate(session, QoS::from_u8(qos).unwrap_or_default()),
+            fate: self.fate(session, QoS::from_u8(qos).unwrap_or_default(), wanted.payload_bytes()),
         })
     }
 
     /// As `deliver.rs` has it.
-    fn fate(&self, session: &Session, qos: QoS) -> Fate {
+    fn fate(&self, session: &Session, qos: QoS, payload_bytes: u64) -> Fate {
         let conn = session.conn.and_then(|id| self.conns.get(id.0 as usize));
         match (conn, qos) {
             (None, QoS::AtMostOnce) => Fate::Dropped("it is not connected, and QoS 0 never waits"),
-            (None, _) => self.queue_fate(session),
+            (None, _) => self.queue_fate(session, payload_bytes),
             (Some(conn), QoS::AtMostOnce) => {
                 let most = match self.pressure >= Pressure::SlowReaders {
                     true => 64 * 1024,
@@ -386,19 +402,20 @@ impl Shard {
                 let at_once = outbound.map_or(0, Outbound::waiting) == 0
                     && outbound.is_none_or(|one| one.in_flight.has_room(conn.receive_maximum))
                     && conn.output.len() <= self.config.max_output_bytes as usize;
-                if at_once { Fate::Sent } else { self.queue_fate(session) }
+                if at_once { Fate::Sent } else { self.queue_fate(session, payload_bytes) }
             }
         }
     }
 
-    fn queue_fate(&self, session: &Session) -> Fate {
+    fn queue_fate(&self, session: &Session, payload_bytes: u64) -> Fate {
         let outbound = session.outbound.as_deref();
         let waiting = outbound.map_or(0, Outbound::waiting);
         let bounds = session.bounds(&self.config);
         if waiting >= bounds.max_queued_messages as usize {
             return Fate::Dropped("its queue is full (max_queued_messages)");
         }
-        if outbound.map_or(0, Outbound::waiting_bytes) > bounds.max_queued_bytes {
+        let waiting_bytes = outbound.map_or(0, Outbound::waiting_bytes);
+        if waiting_bytes.saturating_add(payload_bytes) > bounds.max_queued_bytes {
             return Fate::Dropped("its queue is full (max_queued_bytes)");
         }
         if self.pressure >= Pressure::Queues && session.durable_key().is_none() {
