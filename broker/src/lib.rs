@@ -5,8 +5,9 @@
 //! - [`Signals`]: a broker as a process, steered by signals;
 //! - `crew`: the threads, and which of them runs which shard;
 //! - `event_loop`: one shard's loop around [`whimbrel_broker_core::Shard`]; `mailbox`: what shards
-//!   hand each other; `durable`: the data directory; `access`: who may connect and do
-//!   what; `control`: what an operator asks; `connection`, `socket`, `layer`, `tls`: what a client's connection is made of.
+//!   hand each other; `durable`: the data directory; `access`: who may connect and do what;
+//!   `control`: what an operator asks; `connection`, `socket`, `layer`, `tls`: what a client's
+//!   connection is made of.
 
 mod access;
 mod broker;

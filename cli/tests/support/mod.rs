@@ -12,7 +12,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running `whimbrel broker`; killed when dropped.
 pub struct Broker {
-    child: Child,
+    pub child: Child,
     /// Lines on stdout up to `ready`.
     pub lines: Vec<String>,
     folder: PathBuf,
