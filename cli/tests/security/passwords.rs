@@ -66,8 +66,8 @@ fn an_older_client_is_told_by_its_own_codes() {
     }
 }
 
-/// What refusing a user some times costs the broker: unlike the time until the answer, that does not
-/// depend on what else the machine does.
+/// What refusing a user some times costs the broker: unlike the time until the answer, that does
+/// not depend on what else the machine does.
 fn cost(server: &Server, user: &str, password: &[u8]) -> u64 {
     let before = server.cpu_ticks();
     for _ in 0..20 {
