@@ -164,7 +164,7 @@ pub enum Login {
     Password,
     /// An OAuth token.
     Token,
-    /// Whatever the service behind [http] knows.
+    /// Whatever the service behind `[http]` knows.
     Http,
     /// Not at all.
     Anonymous,

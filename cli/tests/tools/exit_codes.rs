@@ -56,7 +56,6 @@ fn wrong_usage_is_1_and_says_what() {
         ("pub", "-t a -m x -V 311 -D publish content-type y", "-V 5"),
         ("pub", "-t a -m x --will-payload y", "--will-topic"),
         ("pub", "-t a -m x -P secret", "-u"),
-        ("pub", "-L mqtts://h/a -m x", "TLS"),
         ("sub", "", "--topic"),
         ("sub", "-t a#", "not a topic filter"),
         ("sub", "-t a -F %z", "no sequence %z"),
