@@ -141,7 +141,6 @@ const SCENARIOS: &[Scenario] = &[
     ("pair_qos0_v5", |n| flow(Version::V5, QoS::AtMostOnce, 64, 1, n)),
     ("pair_qos0_1024", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 1024, 1, n)),
     ("fanout_100_qos0", |n| flow(Version::V3_1_1, QoS::AtMostOnce, 64, 100, n / 100)),
-    ("topics_1_qos0_rules", |n| more::topics(1, more::rules(), n)),
     ("topics_20_qos0", |n| more::topics(20, Rules::open(), n)),
     ("topics_20_qos0_rules", |n| more::topics(20, more::rules(), n)),
     ("topics_500_qos0", |n| more::topics(500, Rules::open(), n)),

@@ -15,8 +15,6 @@ pub(crate) struct AllowedCache {
     sets: Vec<Set>,
     /// Topics that were driven out since it has this size.
     driven_out: usize,
-    /// Set and way of the last answer: most clients go on with the same topic.
-    last: (u32, u8),
 }
 
 #[derive(Default)]
@@ -38,25 +36,14 @@ struct Slot {
 }
 
 impl AllowedCache {
-    /// The answer if the last question was about the same topic.
-    #[inline]
-    pub(crate) fn again(&self, access: &Access<'_>) -> Option<bool> {
-        let slot = self.sets.get(self.last.0 as usize)?.slots.get(usize::from(self.last.1))?;
-        let bit = bit(access);
-        let same = slot.known & bit != 0 && *slot.topic == *access.topic;
-        same.then_some(slot.allowed & bit != 0)
-    }
-
     /// Whether `rights` allow it. `hash`: of the topic. Only for topic names.
     #[inline]
     pub(crate) fn authorize(&mut self, hash: u64, access: &Access<'_>, rights: &Rights) -> bool {
         let bit = bit(access);
         let tag = tag(hash);
-        let at = hash as usize & self.sets.len().wrapping_sub(1);
-        if let Some(set) = self.sets.get(at) {
-            for (way, slot) in set.slots.iter().enumerate() {
+        if let Some(set) = self.sets.get(hash as usize & self.sets.len().wrapping_sub(1)) {
+            for slot in &set.slots {
                 if slot.tag == tag && slot.known & bit != 0 && *slot.topic == *access.topic {
-                    self.last = (at as u32, way as u8);
                     return slot.allowed & bit != 0;
                 }
             }

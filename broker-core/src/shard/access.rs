@@ -152,12 +152,8 @@ impl Shard {
     /// Whether a connection's client may publish this, or get it. Call it only if the connection is
     /// limited.
     pub(super) fn may(&mut self, id: ConnId, access: &Access<'_>) -> bool {
-        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return false };
-        let allowed = conn.extra.as_ref().and_then(|extra| extra.allowed.as_ref());
-        if let Some(answer) = allowed.and_then(|allowed| allowed.again(access)) {
-            return answer;
-        }
         let hash = self.shared.routes.topic_hash(access.topic);
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return false };
         let session = self.sessions.get(conn.session as usize);
         let Some(rights) = session.and_then(|session| session.rights.as_ref()) else {
             return false;
