@@ -25,4 +25,6 @@ pub use methods::{
     AceMethod, CheckAgain, MethodOutcome, PasswordMethod, Random, ScramMethod, TokenMethod,
 };
 pub use principal::{Method, Permission, Principal};
-pub use rules::{Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict};
+pub use rules::{
+    Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict, is_like,
+};

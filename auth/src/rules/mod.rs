@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use explain::{Explanation, Verdict};
 pub use file::RuleError;
 pub use rights::Rights;
+pub use subject::is_like;
 pub use table::Rules;
 
 /// What a client wants to do with a topic.

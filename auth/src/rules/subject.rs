@@ -111,21 +111,23 @@ impl Glob {
 
     /// Whether it matches the whole value.
     pub fn matches(&self, value: &str) -> bool {
-        let text = match self {
-            Glob::Exact(text) => return **text == *value,
-            Glob::Stars(text) => text,
-        };
-        let (head, rest) = text.split_once('*').unwrap_or((text, ""));
-        let Some(mut value) = value.strip_prefix(head) else { return false };
-        let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-        for part in middle.split('*') {
-            match value.find(part) {
-                Some(at) => value = value.get(at + part.len()..).unwrap_or_default(),
-                None => return false,
-            }
+        match self {
+            Glob::Exact(text) => **text == *value,
+            Glob::Stars(text) => is_like(text, value),
         }
-        value.ends_with(tail)
     }
+}
+
+/// Whether the whole `text` is like `pattern`, in which `*` stands for any characters.
+pub fn is_like(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some(at) = text.find(part) else { return false };
+        text = text.get(at + part.len()..).unwrap_or_default();
+    }
+    text.ends_with(last)
 }
 
 #[cfg(test)]

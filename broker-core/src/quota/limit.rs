@@ -6,6 +6,8 @@ use core::net::IpAddr;
 use core::str::FromStr;
 use std::collections::hash_map::DefaultHasher;
 
+use whimbrel_auth::is_like;
+
 /// Whose connections and messages are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Per {
@@ -100,8 +102,8 @@ impl Limit {
             && address.is_none_or(|net| subject.address.is_some_and(|ip| net.contains(ip)))
             && match subject.client {
                 Some((name, id)) => {
-                    user.as_ref().is_none_or(|pattern| matches(pattern, name))
-                        && client_id.as_ref().is_none_or(|pattern| matches(pattern, id))
+                    user.as_ref().is_none_or(|pattern| is_like(pattern, name))
+                        && client_id.as_ref().is_none_or(|pattern| is_like(pattern, id))
                         && anonymous.is_none_or(|anonymous| anonymous == name.is_empty())
                 }
                 None => !self.needs_client(),
@@ -162,18 +164,6 @@ pub(crate) fn source(ip: IpAddr) -> IpAddr {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
         v4 => v4,
     }
-}
-
-/// Whether `text` is like `pattern`, in which `*` stands for any characters.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        let Some(at) = text.find(part) else { return false };
-        text = text.get(at + part.len()..).unwrap_or_default();
-    }
-    text.ends_with(last)
 }
 
 /// A network of addresses, such as `10.0.0.0/8`; an address alone is one of its own.
@@ -240,7 +230,7 @@ mod tests {
             ("a*b*c", "ac-b", false),
             ("**", "x", true),
         ] {
-            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+            assert_eq!(is_like(pattern, text), fits, "{pattern} {text}");
         }
     }
 
