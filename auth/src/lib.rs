@@ -22,7 +22,7 @@ pub use attempt::{
     Secret, Ticket,
 };
 pub use methods::{
-    AceMethod, CheckAgain, MethodOutcome, PasswordMethod, Random, ScramMethod, TokenMethod,
+    AceMethod, CheckAgain, MethodOutcome, PasswordMethod, Random, ScramMethod, TokenMethod, accept,
 };
 pub use principal::{Method, Permission, Principal};
 pub use rules::{

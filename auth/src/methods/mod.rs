@@ -54,11 +54,7 @@ impl From<Refused> for MethodOutcome {
 }
 
 /// Accepts a client, unless it authenticates again and is somebody else now.
-pub(crate) fn accept(
-    attempt: &Attempt,
-    mut principal: Principal,
-    data: Option<Vec<u8>>,
-) -> Outcome {
+pub fn accept(attempt: &Attempt, mut principal: Principal, data: Option<Vec<u8>>) -> Outcome {
     if attempt.current.as_ref().is_some_and(|current| current.name != principal.name) {
         let detail = "re-authentication as somebody else; connect anew instead";
         return Refused::new(Refusal::NotAuthorized, detail).into();

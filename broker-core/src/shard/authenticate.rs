@@ -69,12 +69,24 @@ impl Shard {
         let data = Wishes::of(connect).data;
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let attempt = self.attempt(id, connect, client_id, data, None);
+        self.submit(id, connect, packet, assigned, attempt)
+    }
+
+    /// Hands an attempt to the authenticator, which answers at once or later.
+    fn submit(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        assigned: Option<Box<str>>,
+        attempt: Attempt,
+    ) -> Flow {
         let authenticator = self.shared.authenticator.clone();
         match authenticator.begin(self.ticket(id), attempt) {
             Some(outcome) => self.conclude(id, connect, packet, assigned, outcome),
             None => {
                 self.park(id, packet, assigned, None, State::Authenticates);
-                // What follows CONNECT waits where it is.
+                // What follows waits where it is.
                 self.actions.push_back(Action::Pause(id));
                 Flow::Continue
             }
@@ -202,17 +214,7 @@ impl Shard {
                     Ok(data) if auth.reason == ReasonCode::ContinueAuthentication => {
                         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
                         let attempt = self.attempt(id, &connect, client_id, data, exchange);
-                        let authenticator = self.shared.authenticator.clone();
-                        return match authenticator.begin(self.ticket(id), attempt) {
-                            Some(outcome) => {
-                                self.conclude(id, &connect, &packet, assigned, outcome)
-                            }
-                            None => {
-                                self.park(id, &packet, assigned, None, State::Authenticates);
-                                self.actions.push_back(Action::Pause(id));
-                                Flow::Continue
-                            }
-                        };
+                        return self.submit(id, &connect, &packet, assigned, attempt);
                     }
                     Ok(_) => "this AUTH does not continue the authentication",
                     Err(what) => what,

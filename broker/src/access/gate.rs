@@ -7,7 +7,7 @@ use whimbrel_auth::hook::HookMethod;
 use whimbrel_auth::token::Tokens;
 use whimbrel_auth::{
     AceMethod, Attempt, Authenticator, CheckAgain, Method, MethodOutcome, Outcome, PasswordMethod,
-    Principal, Random, Refusal, Refused, ScramMethod, Ticket, TokenMethod,
+    Principal, Random, Refusal, Refused, ScramMethod, Ticket, TokenMethod, accept,
 };
 
 use super::http::Http;
@@ -265,7 +265,7 @@ fn anonymous(attempt: &Attempt, chain: &[Login]) -> MethodOutcome {
     if attempt.method.is_some() || !(shows_nothing || chain == [Login::Anonymous]) {
         return MethodOutcome::NotMine;
     }
-    accepted(attempt, Principal::new("", Method::Anonymous)).into()
+    accept(attempt, Principal::new("", Method::Anonymous), None).into()
 }
 
 /// The name in a client certificate, which TLS has verified.
@@ -275,7 +275,7 @@ fn certificate(attempt: &Attempt) -> MethodOutcome {
         Some(certificate) if attempt.method.is_none() => match &certificate.identity {
             // The empty name is that of those whom nobody knows.
             Some(name) if !name.is_empty() && !name.contains('\0') => {
-                accepted(attempt, Principal::new(name, Method::Certificate)).into()
+                accept(attempt, Principal::new(name, Method::Certificate), None).into()
             }
             _ => {
                 let detail = "its certificate has no name of the kind that the listener takes";
@@ -284,10 +284,4 @@ fn certificate(attempt: &Attempt) -> MethodOutcome {
         },
         _ => MethodOutcome::NotMine,
     }
-}
-
-fn accepted(attempt: &Attempt, mut principal: Principal) -> Outcome {
-    let certificate = attempt.proof.as_ref().and_then(|proof| proof.certificate.as_ref());
-    principal.certificate = certificate.and_then(|certificate| certificate.identity.clone());
-    Outcome::Accepted { principal: Arc::new(principal), data: None }
 }
