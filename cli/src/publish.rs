@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use whimbrel_client::{Client, Error, Event, Settings};
+use whimbrel_client::single::{Client, Settings};
+use whimbrel_client::{Error, Event};
 use whimbrel_codec::{Disconnect, Properties, Publish, ReasonCode};
 
 use crate::args::{Connection, QosArg, Setup};
@@ -232,7 +233,7 @@ pub fn is_full(error: &Error) -> bool {
 
 type Lines = Receiver<std::io::Result<Vec<u8>>>;
 
-fn read_lines(waker: std::sync::Arc<whimbrel_client::Waker>) -> Lines {
+fn read_lines(waker: std::sync::Arc<whimbrel_client::single::Waker>) -> Lines {
     let (sender, receiver) = sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().split(b'\n') {

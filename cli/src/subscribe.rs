@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use whimbrel_client::{Client, Error, Event, Failure as Failed, Settings};
+use whimbrel_client::single::{Client, Settings};
+use whimbrel_client::{Error, Event, Failure as Failed};
 use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode, Subscription};
 
 use crate::args::{Connection, QosArg, Setup};

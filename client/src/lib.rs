@@ -1,11 +1,12 @@
 //! MQTT clients on sockets: TCP, TLS, Unix sockets and WebSocket under `whimbrel-client-core`.
 //!
-//! [`Client`] blocks its thread and is what a tool needs. [`Link`] is the non-blocking piece
+//! [`single::Client`] blocks its thread and is what a tool needs. [`single::Link`] is the non-blocking piece
 //! below, for a loop that holds many connections at once.
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use whimbrel_client::{Address, Client, Event, Settings};
+//! use whimbrel_client::single::{Client, Settings};
+//! use whimbrel_client::{Address, Event};
 //! use whimbrel_codec::{Connect, Properties, QoS, Subscription, Version};
 //!
 //! let address = Address::Tcp { host: "localhost".into(), port: 1883 };
@@ -23,16 +24,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
-mod blocking;
 mod error;
-mod link;
-mod stream;
+pub mod single;
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
-pub use blocking::{Client, Connected, Settings};
 pub use error::Error;
-pub use link::Link;
-pub use mio::Waker;
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};

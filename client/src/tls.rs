@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use crate::Error;
-use crate::stream::Stream;
+use crate::single::stream::Stream;
 
 /// How a client proves the server's identity and its own. Sessions are resumed as long as it lives.
 #[derive(Clone)]

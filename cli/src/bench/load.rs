@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use mio::{Events, Poll, Token};
-use whimbrel_client::{Error, Event, Limits, Link, Millis};
+use whimbrel_client::single::Link;
+use whimbrel_client::{Error, Event, Limits, Millis};
 use whimbrel_codec::{Connect, Disconnect, Properties, Publish, ReasonCode, Subscription};
 
 use super::stamp::{Sequence, Stamp};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use whimbrel_client::{Client, Event, Settings};
+use whimbrel_client::Event;
+use whimbrel_client::single::{Client, Settings};
 use whimbrel_codec::{Connect, Disconnect, Properties, QoS, ReasonCode, Subscription};
 
 use crate::args::Setup;

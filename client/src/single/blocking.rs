@@ -9,7 +9,8 @@ use whimbrel_codec::{
     Connect, Disconnect, PacketId, Properties, Property, Publish, ReasonCode, Subscription,
 };
 
-use crate::{Address, Error, Link};
+use super::Link;
+use crate::{Address, Error};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);

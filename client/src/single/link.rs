@@ -10,8 +10,8 @@ use whimbrel_client_core::{Client, Event, Limits, Millis};
 use whimbrel_codec::Connect;
 use whimbrel_transport::websocket;
 
+use super::stream::Stream;
 use crate::address::bracketed;
-use crate::stream::Stream;
 use crate::{Address, Error, tls};
 
 /// The payload of a WebSocket frame, in bytes, at most.
