@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use whimbrel_codec::{
     Auth, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Properties, Publish,
-    Subscription, Version,
+    ReasonCode, Subscription, Version,
 };
 
 use crate::connection::{Connection, State};
@@ -164,6 +164,17 @@ impl Client {
     /// Answers [`Event::Auth`], or asks to authenticate again; 5.0 only.
     pub fn authenticate(&mut self, auth: &Auth<'_>) -> Result<(), Error> {
         self.machine.authenticate(auth)
+    }
+
+    /// Not there yet: messages are acknowledged as they come.
+    pub fn set_manual_acknowledgement(&mut self, _: bool) {}
+
+    /// Not there yet: topics are sent as they are.
+    pub fn set_automatic_topic_aliases(&mut self, _: u16) {}
+
+    /// Not there yet: messages are acknowledged as they come.
+    pub fn acknowledge(&mut self, _: PacketId, _: ReasonCode) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Ends the connection once everything before it is sent. No event follows.

@@ -21,6 +21,10 @@ pub enum Event<'a> {
     Message(Publish<'a>),
     /// A message of the application has arrived, or was refused: the last of its acknowledgements.
     Published(Ack<'a>),
+    /// PUBREC has come for a message of the application.
+    Received(whimbrel_codec::PacketId),
+    /// The server has released a QoS 2 message.
+    Released(whimbrel_codec::PacketId),
     /// The answer to `subscribe`.
     Subscribed(SubAck<'a>),
     /// The answer to `unsubscribe`.
