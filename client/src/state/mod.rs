@@ -58,7 +58,7 @@ pub(crate) struct Closing {
 }
 
 pub(crate) struct State {
-    pub(crate) core: Core,
+    pub(crate) core: Core<'static>,
     pub(crate) phase: Phase,
     pub(crate) closing: Option<Closing>,
     pub(crate) outbox: Outbox,
