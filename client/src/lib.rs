@@ -53,6 +53,7 @@
 
 mod address;
 mod backoff;
+pub mod blocking;
 mod client;
 mod completion;
 mod config;
@@ -63,6 +64,7 @@ mod filter;
 mod login;
 mod message;
 mod net;
+mod requests;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod single;
 mod state;
@@ -86,6 +88,7 @@ pub use login::{BoxError, Carrier, Fetching, Login, OAUTH2_JWT, Secret, Token, T
 pub use login::{ClientAuthentication, ClientCredentials, InvalidOAuth, SigningKey};
 pub use message::{Incoming, Message, PropertyList};
 pub use net::Stream as ByteStream;
+pub use requests::{RequestError, Requester};
 pub use subscription::Subscription;
 #[cfg(feature = "tls")]
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};

@@ -6,3 +6,4 @@ mod authenticating;
 mod connecting;
 mod publishing;
 mod receiving;
+mod requesting;
