@@ -92,6 +92,11 @@ impl Outbox {
         self.queue.is_empty() && self.in_flight.is_empty()
     }
 
+    /// True when nothing is in flight.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Messages that are queued or in flight.
     pub(crate) fn undelivered(&self) -> usize {
         self.queue.len() + self.in_flight.len()
