@@ -206,8 +206,8 @@ async fn a_dropped_stream_unsubscribes_and_a_kept_session_keeps_it() {
         sleep(Duration::from_secs(1)).await;
         drop(subscription);
         if !kept {
-            assert_eq!(peer.recv_unsubscribe().await.0, "a");
             assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+            assert_eq!(peer.recv_unsubscribe().await.0, "a");
             continue;
         }
         let (again, _) = tokio::join!(client.subscribe(filter), peer.grant());
