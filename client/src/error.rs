@@ -7,7 +7,7 @@ use whimbrel_client_core as core;
 use whimbrel_codec::ReasonCode;
 use whimbrel_transport::websocket;
 
-use crate::InvalidTls;
+use crate::{InvalidTls, StoreError};
 
 /// Why a client cannot go on.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub enum Error {
     WebSocket(websocket::End),
     /// Settings that contradict each other.
     Settings(&'static str),
+    /// The store cannot be used.
+    Store(Arc<StoreError>),
     /// There is nothing to show who the client is, and why.
     Login(String),
     /// The server refused CONNECT, perhaps with a reason string.
@@ -63,6 +65,7 @@ impl fmt::Display for Error {
             Error::TlsSettings(error) => error.fmt(f),
             Error::WebSocket(end) => write!(f, "WebSocket: {end}"),
             Error::Settings(what) => f.write_str(what),
+            Error::Store(error) => error.fmt(f),
             Error::Login(what) => write!(f, "cannot log in: {what}"),
             Error::Refused(reason, text) => {
                 write!(f, "the broker refused the connection: {reason}{}", detail(text))
@@ -92,7 +95,9 @@ impl Error {
     /// Whether connecting again would only repeat it, and so the client ends.
     pub fn is_final(&self) -> bool {
         match self {
-            Error::TlsSettings(_) | Error::Settings(_) | Error::Command(_) => true,
+            Error::TlsSettings(_) | Error::Settings(_) | Error::Store(_) | Error::Command(_) => {
+                true
+            }
             Error::Failed(core::Failure::ServerMisbehaved(_)) => false,
             // Who takes the session over would lose it to us, and so on.
             Error::Disconnected(reason, _) => *reason == ReasonCode::SessionTakenOver,

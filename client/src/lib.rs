@@ -61,6 +61,7 @@ mod net;
 mod requests;
 pub mod single;
 mod state;
+mod store;
 mod subscription;
 mod tls;
 
@@ -77,6 +78,7 @@ pub use login::Login;
 pub use message::{Incoming, Message, PropertyList};
 pub use net::Stream as ByteStream;
 pub use requests::{RequestError, Requester};
+pub use store::{Store, StoreError, StoreSync};
 pub use subscription::Subscription;
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};

@@ -109,12 +109,13 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// DISCONNECT is written.
+    /// DISCONNECT is written, or waits in vain for a store that fails.
     fn is_over(&self) -> bool {
         let state = self.shared.lock();
-        state.closing.is_some_and(|closing| closing.disconnect_sent)
-            && self.output.is_empty()
-            && state.core.is_closed()
+        state.closing.is_some_and(|closing| {
+            let is_out = state.core.is_closed() || closing.deadline <= Instant::now();
+            closing.disconnect_sent && self.output.is_empty() && is_out
+        })
     }
 
     /// Writes what there is, as far as the socket takes it.
@@ -154,7 +155,11 @@ impl Exchange {
         self.disconnect_if_due(&mut state, now)?;
         let State { core, outbox, .. } = &mut *state;
         let Some(bytes) = core.poll_transmit() else { return Ok(false) };
-        let bytes = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        let len = outbox.allowed(bytes.len()).min(WRITE_LEN);
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Ok(false);
+        }
         self.output.extend_from_slice(bytes);
         let len = bytes.len();
         core.handle_transmitted(self.shared.millis(now), len);
@@ -226,7 +231,7 @@ impl Exchange {
                 Event::Message(publish) => inbox.deliver(&publish, &self.shared, *connection),
                 Event::Published(ack) => outbox.handle_published(&ack),
                 Event::Received(packet_id) => outbox.handle_received(packet_id),
-                Event::Released(_) => {}
+                Event::Released(packet_id) => outbox.handle_arrival(packet_id, false),
                 Event::Subscribed(ack) => inbox.handle_suback(&ack),
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
@@ -328,7 +333,8 @@ impl Exchange {
         }
         if self.written == self.output.len() {
             state.flush(Instant::now());
-            if state.core.poll_transmit().is_some() {
+            let State { core, outbox, .. } = &mut *state;
+            if core.poll_transmit().is_some_and(|bytes| outbox.allowed(bytes.len()) > 0) {
                 return Poll::Ready(Ok(()));
             }
             if self.output.capacity() > OUTPUT_KEPT_BYTES {
@@ -336,7 +342,8 @@ impl Exchange {
             }
         }
         let core = state.core.poll_timeout().map(|at| shared.instant(at));
-        let closing = state.closing.filter(|c| !c.disconnect_sent).map(|c| c.deadline);
+        let held = state.core.poll_transmit().is_some();
+        let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
         let next = [core, closing, state.outbox.next_expiry(), self.renew_at];
         state.driver_sleeps(cx.waker());
         let next = next.into_iter().flatten().min();
