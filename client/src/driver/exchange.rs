@@ -41,6 +41,8 @@ pub(super) struct Exchange {
     /// On its way to the socket, after the `written` bytes that are there.
     output: Vec<u8>,
     written: usize,
+    /// Something was taken that is not known to be written.
+    is_unconfirmed: bool,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// The authentication method, if there is one.
     method: Option<String>,
@@ -68,6 +70,7 @@ impl Exchange {
             link,
             output: Vec::new(),
             written: 0,
+            is_unconfirmed: true,
             timer: None,
             method: attempt.shown.method.map(|(method, _)| method),
             conversation: attempt.conversation,
@@ -120,13 +123,16 @@ impl Exchange {
     /// Writes what there is, as far as the socket takes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut progress = false;
-        loop {
+        for _ in 0..ROUNDS {
             if self.written == self.output.len() {
                 self.output.clear();
                 self.written = 0;
                 if !self.fill()? {
-                    if let Poll::Ready(result) = self.link.poll_flush(cx) {
+                    if (self.is_unconfirmed || self.link.has_pending())
+                        && let Poll::Ready(result) = self.link.poll_flush(cx)
+                    {
                         result?;
+                        self.is_unconfirmed = false;
                         self.shared.lock().outbox.handle_written();
                     }
                     return Ok(progress);
@@ -141,6 +147,7 @@ impl Exchange {
             }
             progress = true;
         }
+        Ok(true)
     }
 
     /// Takes output of the core; true if there was some.
@@ -159,6 +166,7 @@ impl Exchange {
         let len = bytes.len();
         core.handle_transmitted(self.shared.millis(now), len);
         outbox.handle_taken(len);
+        self.is_unconfirmed = true;
         Ok(true)
     }
 
@@ -276,6 +284,11 @@ impl Exchange {
         } else {
             state.assigned_client_id = Some(connected.client_id.clone());
         }
+        let basis = connected.properties.iter().find_map(|property| match property {
+            Property::ResponseInformation(basis) => Some(basis.into()),
+            _ => None,
+        });
+        state.response_information = basis;
         state.phase = Phase::Online;
         state.connected_before = true;
         Ok(Some(connected))
