@@ -262,6 +262,12 @@ impl Client {
         }
     }
 
+    /// Ends at once and without DISCONNECT, as a device does that loses power: what was not
+    /// delivered is lost, and the broker publishes the will message.
+    pub fn abort(&self) {
+        self.shared().abort();
+    }
+
     /// Waits until the client has ended: none if it was asked to, or the error that ended it.
     pub async fn closed(&self) -> Option<Arc<Error>> {
         let mut events = self.events();

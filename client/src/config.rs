@@ -37,6 +37,7 @@ pub trait Connector: Send + Sync {
 pub type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
 /// All settings of a client.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) address: Address,
     pub(crate) connector: Option<Arc<dyn Connector>>,
@@ -175,7 +176,8 @@ const fn version_name(version: Version) -> &'static str {
     }
 }
 
-/// Settings of a client before it is made, by [`Client::builder`].
+/// Settings of a client before it is made, by [`Client::builder`]. A clone makes another client.
+#[derive(Clone)]
 pub struct Builder {
     config: Config,
     /// The URL asks for TLS.

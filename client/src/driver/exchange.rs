@@ -177,9 +177,12 @@ impl Exchange {
 
     /// Sends DISCONNECT once nothing is left to deliver, or there is no more time for it.
     fn disconnect_if_due(&self, state: &mut State, now: Instant) -> Result<(), Error> {
-        let Some(Closing { deadline, disconnect_sent: false }) = state.closing else {
+        let Some(Closing { deadline, disconnect_sent: false, is_abrupt }) = state.closing else {
             return Ok(());
         };
+        if is_abrupt {
+            return Err(Error::Lost(io::ErrorKind::ConnectionAborted.into()));
+        }
         if !state.outbox.is_done() && now < deadline {
             return Ok(());
         }
@@ -194,7 +197,9 @@ impl Exchange {
         let reason = ReasonCode::Success;
         let sent = state.core.disconnect(&Disconnect { reason, properties: properties.view() });
         match sent {
-            Ok(()) => state.closing = Some(Closing { deadline, disconnect_sent: true }),
+            Ok(()) => {
+                state.closing = Some(Closing { deadline, disconnect_sent: true, is_abrupt });
+            }
             Err(whimbrel_client_core::Error::Full) => {}
             Err(error) => return Err(error.into()),
         }

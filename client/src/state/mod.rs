@@ -61,6 +61,8 @@ pub(crate) struct Closing {
     /// Messages that have not left by then stay behind.
     pub(crate) deadline: Instant,
     pub(crate) disconnect_sent: bool,
+    /// Without DISCONNECT.
+    pub(crate) is_abrupt: bool,
 }
 
 pub(crate) struct State {
@@ -209,10 +211,19 @@ impl Shared {
     }
 
     pub(crate) fn close(&self, deadline: Instant) {
+        self.end(deadline, false);
+    }
+
+    /// As when the process dies.
+    pub(crate) fn abort(&self) {
+        self.end(Instant::now(), true);
+    }
+
+    fn end(&self, deadline: Instant, is_abrupt: bool) {
         let mut state = self.lock();
         if state.closing.is_none_or(|closing| deadline < closing.deadline) {
             let disconnect_sent = state.closing.is_some_and(|closing| closing.disconnect_sent);
-            state.closing = Some(Closing { deadline, disconnect_sent });
+            state.closing = Some(Closing { deadline, disconnect_sent, is_abrupt });
         }
         state.wake_driver();
         drop(state);
