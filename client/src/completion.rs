@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::{Outcome, PublishError};
 use crate::state::{Shared, Ticket};
+use crate::{Outcome, PublishError};
 
 /// Tells what became of a message, when it is known: a future that may be awaited, polled from
 /// time to time, or dropped by who does not care. The message goes its way in any case.

@@ -20,7 +20,8 @@ pub enum Status {
         /// How long until the next attempt; none if there will be none.
         retry_in: Option<Duration>,
     },
-    /// Messages that nobody could take were dropped: QoS 0 for a subscription whose queue is full.
+    /// A subscription's queue is full, and messages of QoS 0 for it are dropped until one is
+    /// taken.
     Missed {
         /// The subscription's filter.
         filter: Arc<str>,

@@ -144,7 +144,8 @@ impl Outbox {
             match send(core, &message, None) {
                 Ok(None) => return Ok(Ok(self.mark(core))),
                 Ok(Some(packet_id)) => {
-                    let key = self.insert(message, None);
+                    let deadline = deadline(&message);
+                    let key = self.insert(message, deadline);
                     self.begin(key, packet_id);
                     return Ok(Ok(Ticket::Slot(key)));
                 }
@@ -220,7 +221,7 @@ impl Outbox {
                 self.finish(key, Err(PublishError::Expired));
                 continue;
             }
-            let left = slot.deadline.map(|deadline| (deadline - now).as_secs() as u32);
+            let left = slot.deadline.map(|deadline| (deadline - now).as_secs().max(1) as u32);
             match send(core, message, left) {
                 Ok(None) => {
                     self.pop(key);
@@ -343,6 +344,7 @@ impl Outbox {
             match &slot.message {
                 Some(message) if message.qos == QoS::AtLeastOnce => {
                     self.queued_bytes += message.len_bytes();
+                    self.earliest = [self.earliest, slot.deadline].into_iter().flatten().min();
                     self.queue.push_front(key);
                     if let (Some(kept), Some(_)) = (&mut self.kept, slot.on_disk) {
                         kept.keeper.begin_anew(slot.number);
@@ -465,11 +467,6 @@ impl Slot {
     }
 }
 
-/// When the message expires.
-fn deadline(message: &Message) -> Option<Instant> {
-    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
-}
-
 /// What no connection could make right is refused before it is queued.
 fn check(message: &Message) -> Result<(), PublishError> {
     message.properties.check().map_err(|error| PublishError::Invalid(error.into()))?;
@@ -477,6 +474,11 @@ fn check(message: &Message) -> Result<(), PublishError> {
         return Err(PublishError::Invalid(CommandError::TopicNameInvalid));
     }
     Ok(())
+}
+
+/// When the message expires.
+fn deadline(message: &Message) -> Option<Instant> {
+    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
 }
 
 /// `left_s` are the seconds that a message which was queued may still live.

@@ -17,8 +17,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use error::StoreError;
 pub(crate) use batch::{Batch, Stage};
+pub use error::StoreError;
 pub(crate) use file::{File, Owner, Recovered};
 pub(crate) use keeper::{Keeper, Load, Loaded, Report, Ticket};
 pub(crate) use record::{decode, encode};
@@ -49,12 +49,7 @@ pub struct Store {
 impl Store {
     /// A store in the file at `path`, which is made if it is not there; its directory must be.
     pub fn new(path: impl Into<PathBuf>) -> Store {
-        Store {
-            path: path.into(),
-            sync: StoreSync::Fsync,
-            max_bytes: 1 << 30,
-            keeps_qos0: false,
-        }
+        Store { path: path.into(), sync: StoreSync::Fsync, max_bytes: 1 << 30, keeps_qos0: false }
     }
 
     /// What a message survives; [`StoreSync::Fsync`] at first.

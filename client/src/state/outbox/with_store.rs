@@ -78,7 +78,10 @@ impl Outbox {
     }
 
     /// Takes a message to disk, and into the queue in memory if it is the next there.
-    pub(super) fn keep(&mut self, message: Message) -> Result<Result<Ticket, Message>, PublishError> {
+    pub(super) fn keep(
+        &mut self,
+        message: Message,
+    ) -> Result<Result<Ticket, Message>, PublishError> {
         if !self.has_room_for(&message) {
             return Ok(Err(message));
         }
