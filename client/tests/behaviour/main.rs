@@ -6,3 +6,4 @@ mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
+mod storing;
