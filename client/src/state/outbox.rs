@@ -472,11 +472,6 @@ impl Slot {
     }
 }
 
-/// When the message expires.
-fn deadline(message: &Message) -> Option<Instant> {
-    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
-}
-
 /// What no connection could make right is refused before it is queued.
 fn check(message: &Message) -> Result<(), PublishError> {
     message.properties.check().map_err(|error| PublishError::Invalid(error.into()))?;
@@ -484,6 +479,11 @@ fn check(message: &Message) -> Result<(), PublishError> {
         return Err(PublishError::Invalid(CommandError::TopicNameInvalid));
     }
     Ok(())
+}
+
+/// When the message expires.
+fn deadline(message: &Message) -> Option<Instant> {
+    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
 }
 
 /// `left_s` are the seconds that a message which was queued may still live.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ const ARRIVALS: TableDefinition<u16, ()> = TableDefinition::new("arrived");
 
 const RECEIVED: u32 = 1 << 16;
 const FORMAT: &str = "1";
+/// A file smaller than this is not made smaller still.
+const COMPACT_BYTES: u64 = 8 << 20;
 /// Memory for pages of the file.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -71,6 +74,8 @@ pub(crate) struct File {
     opener: Opener,
     /// None after an error: the database then has to be opened again.
     database: Option<Database>,
+    /// Bytes of the file when it was last made smaller.
+    compacted_bytes: u64,
 }
 
 impl File {
@@ -85,7 +90,7 @@ impl File {
         opener: Opener,
         owner: &Owner,
     ) -> Result<(File, Recovered), StoreError> {
-        let mut file = File { path: path.into(), opener, database: None };
+        let mut file = File { path: path.into(), opener, database: None, compacted_bytes: 0 };
         let path = file.path.clone();
         let database = file.database()?;
         let found = belongs_to(database, owner).map_err(|error| explain(&path, &error))?;
@@ -110,12 +115,25 @@ impl File {
     /// Writes a batch: it is as durable as was asked for when this returns. After an error it may
     /// be there or not, and may be written once more.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let written = write(self.database()?, batch);
+        let written = write(self.database()?, batch).and_then(|()| self.compact(batch.bytes));
         written.map_err(|error| {
             // redb refuses everything after an error of the disk until the file is opened again.
             self.database = None;
             explain(&self.path, &error)
         })
+    }
+
+    /// Gives room back to the disk when little is left of much. What is left is copied, so this is
+    /// done only when that is a small part.
+    fn compact(&mut self, bytes: u64) -> Result<(), redb::Error> {
+        let len = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        if len < COMPACT_BYTES || len / 8 < bytes || len / 2 < self.compacted_bytes {
+            return Ok(());
+        }
+        let Some(database) = &mut self.database else { return Ok(()) };
+        database.compact()?;
+        self.compacted_bytes = std::fs::metadata(&self.path)?.len();
+        Ok(())
     }
 
     /// Messages with numbers above `after`, in order: at most `max_messages`, and about
@@ -300,6 +318,9 @@ fn explain(path: &Path, error: &redb::Error) -> StoreError {
     match error {
         redb::Error::DatabaseAlreadyOpen => StoreError::InUse(path),
         redb::Error::Corrupted(what) => StoreError::Damaged(path, what.clone()),
+        redb::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            StoreError::Damaged(path, error.to_string())
+        }
         redb::Error::UpgradeRequired(_)
         | redb::Error::RepairAborted
         | redb::Error::TableTypeMismatch { .. }

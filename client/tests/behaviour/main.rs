@@ -7,3 +7,4 @@ mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
+mod storing;
