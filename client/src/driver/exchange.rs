@@ -249,8 +249,7 @@ impl Exchange {
                 Event::Subscribed(ack) => inbox.handle_suback(&ack),
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
-                    let data = auth_data(&ack.properties);
-                    after.error = self.authentication.handle_success(&data).err();
+                    after.error = self.authentication.handle_connected().err();
                     if after.error.is_none() {
                         outbox.handle_connected(ack.session_present);
                         inbox.handle_connected(&ack);

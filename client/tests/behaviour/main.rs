@@ -7,3 +7,8 @@ mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
+mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
