@@ -60,8 +60,9 @@ impl<'m> Authentication<'m> {
     }
 
     /// Whether what CONNACK says to the exchange is still to be told; true once.
-    pub(crate) fn tells(&mut self) -> bool {
-        self.method_len.is_some() && !core::mem::replace(&mut self.is_told, true)
+    pub(crate) fn tells(&mut self, ack: &ConnAck<'_>) -> bool {
+        let ours = self.method_len.is_some() && self.is_ours(&ack.properties);
+        ours && !core::mem::replace(&mut self.is_told, true)
     }
 
     /// [MQTT-4.12.0-5] [MQTT-4.12.0-6]

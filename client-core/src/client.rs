@@ -322,7 +322,7 @@ fn proof<'a>(machine: &mut Machine<'_>, frame: &Frame, packet: &'a [u8]) -> Opti
     let Ok(Packet::ConnAck(ack)) = Packet::decode(machine.version(), frame, packet) else {
         return None;
     };
-    let tells = !ack.reason.is_error() && machine.authentication.tells();
+    let tells = !ack.reason.is_error() && machine.authentication.tells(&ack);
     tells.then_some(Auth { reason: ack.reason, properties: ack.properties })
 }
 

@@ -29,7 +29,8 @@ pub enum Status {
         /// How long until the next try.
         retry_in: Duration,
     },
-    /// Messages that nobody could take were dropped: QoS 0 for a subscription whose queue is full.
+    /// A subscription's queue is full, and messages of QoS 0 for it are dropped until one is
+    /// taken.
     Missed {
         /// The subscription's filter.
         filter: Arc<str>,

@@ -40,6 +40,8 @@ pub(super) struct Exchange {
     /// On its way to the socket, after the `written` bytes that are there.
     output: Vec<u8>,
     written: usize,
+    /// Something was taken that is not known to be written.
+    is_unconfirmed: bool,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     authentication: Authentication,
     /// When to leave at the latest, for a new connection.
@@ -67,6 +69,7 @@ impl Exchange {
             link,
             output: Vec::new(),
             written: 0,
+            is_unconfirmed: true,
             timer: None,
             leaves_by: None,
             has_left: false,
@@ -117,13 +120,16 @@ impl Exchange {
     /// Writes what there is, as far as the socket takes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut progress = false;
-        loop {
+        for _ in 0..ROUNDS {
             if self.written == self.output.len() {
                 self.output.clear();
                 self.written = 0;
                 if !self.fill()? {
-                    if let Poll::Ready(result) = self.link.poll_flush(cx) {
+                    if (self.is_unconfirmed || self.link.has_pending())
+                        && let Poll::Ready(result) = self.link.poll_flush(cx)
+                    {
                         result?;
+                        self.is_unconfirmed = false;
                         self.shared.lock().outbox.handle_written();
                     }
                     return Ok(progress);
@@ -138,6 +144,7 @@ impl Exchange {
             }
             progress = true;
         }
+        Ok(true)
     }
 
     /// Takes output of the core; true if there was some.
@@ -157,6 +164,7 @@ impl Exchange {
         let len = bytes.len();
         core.handle_transmitted(self.shared.millis(now), len);
         outbox.handle_taken(len);
+        self.is_unconfirmed = true;
         Ok(true)
     }
 

@@ -155,6 +155,11 @@ impl Link {
         Poll::Ready(written)
     }
 
+    /// Whether a layer has something of its own to say.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.websocket.as_ref().is_some_and(WebSocket::has_pending)
+    }
+
     /// Ready when everything that was taken is with the system.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(websocket) = &mut self.websocket {

@@ -58,6 +58,10 @@ impl WebSocket {
         if self.layer.encode(chunk, &mut random, &mut self.pending) { chunk.len() } else { 0 }
     }
 
+    pub(crate) fn has_pending(&self) -> bool {
+        self.written < self.pending.len()
+    }
+
     pub(crate) fn close(&mut self) {
         /// Normal closure (RFC 6455, section 7.4.1).
         const NORMAL: u16 = 1000;
