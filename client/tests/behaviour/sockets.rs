@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use tokio::net::{TcpListener, UnixListener};
-use whimbrel_client::{Client, Message};
+use whimbrel_client::{Client, Message, QoS};
 
 use crate::peer::Peer;
 
@@ -21,9 +21,10 @@ pub async fn serve(peer: &mut Peer) {
     assert_eq!(peer.recv_publish().await.payload, b"hello");
 }
 
-/// A message that waits for the connection.
+/// A message that waits for the connection, and for the next one, as nobody acknowledges it.
 pub async fn greet(client: &Client) {
-    client.publish(Message::new("t", "hello")).await.expect("taken");
+    let message = Message::new("t", "hello").qos(QoS::AtLeastOnce);
+    drop(client.publish(message).await.expect("taken"));
 }
 
 #[tokio::test]

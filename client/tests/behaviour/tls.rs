@@ -218,8 +218,8 @@ async fn a_connection_that_is_made_again_resumes_tls() {
         let (listener, port) = listener().await;
         let options = TlsOptions { version: Some(version), ..certs.options() };
         let client = client("localhost", port, &options).start().expect("valid settings");
+        greet(&client).await;
         for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
-            greet(&client).await;
             let stream = accept(&listener, &config).await.expect("TLS");
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected), "{version:?}");
             serve(&mut Peer::on(stream)).await;

@@ -157,7 +157,7 @@ async fn a_close_is_told_with_its_code_and_the_client_comes_back() {
         }
     };
     assert!(matches!(*why, Error::WebSocket(_)) && why.to_string().contains("1001"), "{why}");
-    client.publish(Message::new("t", "x").qos(QoS::AtLeastOnce)).await.expect("taken");
+    drop(client.publish(Message::new("t", "x").qos(QoS::AtLeastOnce)).await.expect("taken"));
     tokio::task::spawn_blocking(|| server.join()).await.expect("it ends").expect("as expected");
 }
 
