@@ -159,7 +159,7 @@ impl Exchange {
             self.shared.room_has_come();
         }
         self.disconnect_if_due(&mut state, now)?;
-        self.leave_if_due(&mut state, now)?;
+        self.has_left |= self.leave_if_due(&mut state, now)?;
         let State { core, outbox, .. } = &mut *state;
         let Some(bytes) = core.poll_transmit() else { return Ok(false) };
         let len = outbox.allowed(bytes.len()).min(WRITE_LEN);
@@ -206,23 +206,19 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sends DISCONNECT for the sake of a new connection. It goes on with the session; one that
-    /// does not stay is first brought to where nothing is lost with it.
-    fn leave_if_due(&mut self, state: &mut State, now: Instant) -> Result<(), Error> {
-        let Some(leaves_by) = self.leaves_by else { return Ok(()) };
-        let stays = self.shared.config.session_stays();
-        if self.has_left || state.closing.is_some() || !state.is_online() {
-            return Ok(());
-        }
-        if !stays && !state.outbox.is_calm() && now < leaves_by {
-            return Ok(());
+    /// Sends DISCONNECT for the sake of a new connection; true if it did. That one goes on with the
+    /// session; a session that does not stay is first brought to where nothing is lost with it.
+    fn leave_if_due(&self, state: &mut State, now: Instant) -> Result<bool, Error> {
+        let Some(leaves_by) = self.leaves_by.filter(|_| !self.has_left) else { return Ok(false) };
+        let is_ready = self.shared.config.session_stays() || state.outbox.is_calm();
+        if state.closing.is_some() || !state.is_online() || (!is_ready && now < leaves_by) {
+            return Ok(false);
         }
         match state.core.disconnect(&Disconnect::new(ReasonCode::Success)) {
-            Ok(()) => self.has_left = true,
-            Err(whimbrel_client_core::Error::Full) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => Ok(true),
+            Err(whimbrel_client_core::Error::Full) => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Reads once; true if there was something.
@@ -269,8 +265,7 @@ impl Exchange {
                 Event::Subscribed(ack) => inbox.handle_suback(&ack),
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
-                    let data = auth_data(&ack.properties);
-                    after.error = self.authentication.handle_success(&data).err();
+                    after.error = self.authentication.handle_connected().err();
                     if after.error.is_none() {
                         outbox.handle_connected(ack.session_present);
                         inbox.handle_connected(&ack);

@@ -285,7 +285,7 @@ impl State {
             return;
         }
         self.inbox.flush(&mut self.core);
-        if self.is_leaving {
+        if self.is_leaving && self.closing.is_none() {
             return;
         }
         self.outbox.flush(&mut self.core, now);

@@ -8,3 +8,8 @@ mod publishing;
 mod receiving;
 mod requesting;
 mod storing;
+mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
