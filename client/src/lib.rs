@@ -56,9 +56,9 @@
 //! - QoS 2 messages of the broker that were taken do not come again.
 //!
 //! Nothing is sent that is not on disk, so QoS 2 arrives once, also when the process is killed. A
-//! message of QoS 1 may arrive more than once, as it always may. QoS 0 is kept with [`Store::qos0`].
-//! Beyond what may be queued in memory ([`Builder::queue`]) messages are on disk alone, and come
-//! back when there is room; one that expires there is noticed then.
+//! message of QoS 1 may arrive more than once, as it always may. QoS 0 is kept with
+//! [`Store::qos0`]. Beyond what may be queued in memory ([`Builder::queue`]) messages are on disk
+//! alone, and come back when there is room; one that expires there is noticed then.
 //!
 //! A full disk makes publishers wait, and [`Status::StoreFailed`] tells of it.
 //!

@@ -11,8 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use whimbrel_client::{
-    Backoff, Builder, Client, Error, Filter, Message, PublishError, QoS, Status, Store, StoreError,
-    StoreSync, Version,
+    Backoff, Builder, Client, Error, Filter, Incoming, Message, PublishError, QoS, Status, Store,
+    StoreError, StoreSync, Subscription, Version,
 };
 use whimbrel_codec::{Ack, Packet, PacketId, ReasonCode};
 
@@ -74,6 +74,12 @@ fn exactly_once(payload: &str) -> Message {
 /// Publishes, and forgets the completion.
 async fn publish(client: &Client, message: Message) {
     drop(client.publish(message).await.expect("taken"));
+}
+
+/// The next message; only a fault takes as long as is waited.
+async fn next(subscription: &mut Subscription) -> Incoming {
+    let next = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
+    next.expect("it comes in time").expect("it comes")
 }
 
 /// Expects a message, and gives its identifier.
@@ -185,7 +191,7 @@ async fn a_qos_2_message_of_the_broker_comes_once_over_a_restart() {
     let mut subscription = subscription.expect("granted");
     for id in [7, 8] {
         peer.send_publish("in", &id.to_string(), Some(id), QoS::ExactlyOnce).await;
-        assert_eq!(subscription.next().await.expect("it comes").payload, id.to_string());
+        assert_eq!(next(&mut subscription).await.payload, id.to_string());
         assert_eq!(peer.recv_ack().await, ("PUBREC", id, ReasonCode::Success));
     }
     peer.send(Packet::PubRel(Ack::new(PacketId::new(8).expect("not 0")))).await;
@@ -199,7 +205,7 @@ async fn a_qos_2_message_of_the_broker_comes_once_over_a_restart() {
     peer.send_publish("in", "7", Some(7), QoS::ExactlyOnce).await;
     assert_eq!(peer.recv_ack().await, ("PUBREC", 7, ReasonCode::Success));
     peer.send_publish("in", "new", Some(8), QoS::ExactlyOnce).await;
-    assert_eq!(subscription.next().await.expect("it comes").payload, "new");
+    assert_eq!(next(&mut subscription).await.payload, "new");
     assert_eq!(peer.recv_ack().await, ("PUBREC", 8, ReasonCode::Success));
 }
 
@@ -211,7 +217,7 @@ async fn identifiers_of_a_session_that_is_gone_are_forgotten() {
     let (subscription, _) = tokio::join!(client.subscribe(Filter::new("in")), peer.grant());
     let mut subscription = subscription.expect("granted");
     peer.send_publish("in", "old", Some(7), QoS::ExactlyOnce).await;
-    subscription.next().await.expect("it comes");
+    next(&mut subscription).await;
     assert_eq!(peer.recv_ack().await.0, "PUBREC");
     drop(peer);
     let mut peer = first_place.accept(false).await;
@@ -223,7 +229,7 @@ async fn identifiers_of_a_session_that_is_gone_are_forgotten() {
     let (subscription, _) = tokio::join!(client.subscribe(Filter::new("in")), peer.grant());
     let mut subscription = subscription.expect("granted");
     peer.send_publish("in", "new", Some(7), QoS::ExactlyOnce).await;
-    assert_eq!(subscription.next().await.expect("it comes").payload, "new");
+    assert_eq!(next(&mut subscription).await.payload, "new");
 }
 
 #[tokio::test]
