@@ -9,18 +9,21 @@ mod control;
 mod explain;
 mod failure;
 mod format;
+mod generate;
 mod passwd;
 mod property;
 mod publish;
+mod shell;
 mod store;
 mod subscribe;
 mod tls_args;
 mod topic;
+mod view;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::failure::Failure;
 
@@ -50,6 +53,10 @@ enum Command {
     Passwd(passwd::Passwd),
     /// Tell which rule allows or denies something.
     Explain(Box<explain::Explain>),
+    /// Print the completions for a shell.
+    Completions(generate::Completions),
+    /// Write the man pages.
+    Man(generate::Man),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +85,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Store(args) => store::run(&args),
         Command::Passwd(args) => passwd::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => generate::completions(&args, Whimbrel::command()),
+        Command::Man(args) => generate::man(&args, Whimbrel::command()),
     }
 }
 
