@@ -43,6 +43,8 @@ enum Command {
     Pub(publish::Pub),
     /// Subscribe, and print messages.
     Sub(Box<subscribe::Sub>),
+    /// Watch the topics of a broker, live, and publish.
+    Shell(Box<shell::Shell>),
     /// Put load on a broker and measure it.
     Bench(bench::Bench),
     /// Make certificates for tests.
@@ -80,6 +82,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Broker(args) => broker::run(*args),
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
+        Command::Shell(args) => shell::run(*args),
         Command::Bench(args) => bench::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
@@ -94,7 +97,7 @@ fn run(command: Command) -> Result<(), Failure> {
 /// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
-    let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
+    let tool = matches!(command.as_str(), "pub" | "sub" | "shell" | "bench");
     let code = if tool { 1 } else { 2 };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

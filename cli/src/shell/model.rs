@@ -264,6 +264,11 @@ impl Model {
         self.notice.as_ref()
     }
 
+    /// Whether there is something to draw.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Something is to be drawn anew.
     pub fn set_changed(&mut self) {
         self.changed = true;

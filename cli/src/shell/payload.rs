@@ -127,7 +127,7 @@ mod tests {
         let hex = "0000 30313233 34353637 01234567|0008 00                .";
         assert_eq!(shown(View::Hex, b"01234567\x00"), hex);
         assert_eq!(shown(View::Auto, b"\x00"), "0000 00                .");
-        assert_eq!(shown(View::Cbor, b"\xff"), "0000 ff                .");
+        assert_eq!(shown(View::Cbor, b"\xa2"), "0000 a2                .");
         let wide = lines(View::Hex, &[65; 16], 60);
         assert_eq!(wide, ["0000 41414141 41414141 41414141 41414141 AAAAAAAAAAAAAAAA"]);
         assert_eq!(shown(View::Auto, b""), "");

@@ -90,7 +90,6 @@ fn named(property: &Property<'_>) -> Option<(&'static str, String)> {
         Property::MessageExpiryIntervalS(seconds) => ("expires after", format!("{seconds} s")),
         Property::ResponseTopic(topic) => ("response topic", (*topic).into()),
         Property::CorrelationData(data) => ("correlation", data.escape_ascii().to_string()),
-        Property::SubscriptionIdentifier(id) => ("subscription", id.to_string()),
         Property::UserProperty(name, value) => ("user property", format!("{name} = {value}")),
         _ => return None,
     })
