@@ -61,14 +61,15 @@ pub fn man(args: &Man, command: Command) -> Result<(), Failure> {
 
 /// File name and text of each page, those of commands of commands included.
 fn pages(command: Command) -> Vec<(String, Vec<u8>)> {
-    // What every page of a command would repeat in a page of its own.
-    let mut command = command.disable_help_subcommand(true);
+    let mut command = command;
     command.build();
     let mut pages = Vec::new();
     let mut waiting = vec![command];
     while let Some(command) = waiting.pop() {
         let name = command.get_display_name().unwrap_or(command.get_name()).to_string();
-        waiting.extend(command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned());
+        // `help` only repeats the other pages.
+        let is_shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+        waiting.extend(command.get_subcommands().filter(is_shown).cloned());
         let mut page = Vec::new();
         let man = clap_mangen::Man::new(command.display_name(&name)).manual("Whimbrel");
         // Writing to memory does not fail.

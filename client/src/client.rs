@@ -1,9 +1,12 @@
 //! The client as the application holds it.
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use whimbrel_codec::ReasonCode;
 
@@ -12,7 +15,7 @@ use crate::driver::Driver;
 use crate::state::{Phase, Shared, Wanted};
 use crate::{
     Address, Completion, Connected, Error, Events, Filter, InvalidUrl, Message, PropertyList,
-    PublishError, SubscribeError, Subscription, Undelivered,
+    PublishError, Requester, SubscribeError, Subscription, Undelivered,
 };
 
 /// An MQTT client that keeps itself connected. Clones are handles of the same client.
@@ -22,19 +25,19 @@ use crate::{
 /// how it went.
 #[derive(Clone)]
 pub struct Client {
-    handle: Arc<Handle>,
+    handle: Arc<Owner>,
 }
 
 /// Ends the client when nobody holds it any more.
-pub(crate) struct Handle(Arc<Shared>);
+pub(crate) struct Owner(Arc<Shared>);
 
-impl Handle {
+impl Owner {
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
 }
 
-impl Drop for Handle {
+impl Drop for Owner {
     fn drop(&mut self) {
         self.0.close(Instant::now() + self.0.config.drain_timeout);
     }
@@ -71,9 +74,17 @@ impl Client {
     }
 
     fn spawn(config: Config, first: Option<oneshot::Sender<Result<Connected, Error>>>) -> Client {
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config, Handle::current()));
         tokio::spawn(Driver::new(shared.clone(), first).run());
-        Client { handle: Arc::new(Handle(shared)) }
+        Client { handle: Arc::new(Owner(shared)) }
+    }
+
+    /// A task beside the driver.
+    pub(crate) fn spawn_task(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
+        self.shared().runtime.spawn(task).abort_handle()
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -174,6 +185,19 @@ impl Client {
             state.wake_driver();
         }
         answer.await.unwrap_or_else(|_| Err(self.closed_error()))
+    }
+
+    /// For requests and their responses (5.0): subscribes to a response topic of this client's
+    /// own, below what the broker gives as response information, or else `responses`.
+    ///
+    /// # Errors
+    /// Before 5.0 there is no such thing; otherwise as [`Client::subscribe`].
+    pub async fn requester(&self) -> Result<Requester, SubscribeError> {
+        if !self.shared().config.version.is_v5() {
+            return Err(SubscribeError::NeedsV5);
+        }
+        let topic = self.shared().response_topic();
+        Requester::new(self, topic.into()).await
     }
 
     /// What becomes of the connection, from now on.

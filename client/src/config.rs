@@ -113,6 +113,7 @@ impl Config {
             Property::SessionExpiryIntervalS(self.session_expiry_s.unwrap_or(SESSION_EXPIRY_S)),
             Property::ReceiveMaximum(self.receive_maximum),
             Property::TopicAliasMaximum(self.topic_alias_maximum),
+            Property::RequestResponseInformation(1),
         ];
         ours.into_iter().filter(|property| !given(property.id())).for_each(|p| list.push(p));
         if let Some((method, data)) = &shown.method {

@@ -196,6 +196,8 @@ pub enum SubscribeError {
     Invalid(core::Error),
     /// The broker did not grant it.
     Refused(ReasonCode),
+    /// There is no such thing before MQTT 5.0.
+    NeedsV5,
     /// The client has ended, perhaps because of an error.
     Closed(Option<Arc<Error>>),
 }
@@ -207,6 +209,7 @@ impl fmt::Display for SubscribeError {
             SubscribeError::Refused(reason) => {
                 write!(f, "the broker did not grant the subscription: {reason}")
             }
+            SubscribeError::NeedsV5 => f.write_str("there is no such thing before MQTT 5.0"),
             SubscribeError::Closed(why) => closed(why.as_deref(), f),
         }
     }

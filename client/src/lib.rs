@@ -47,6 +47,7 @@
 
 mod address;
 mod backoff;
+pub mod blocking;
 mod client;
 mod completion;
 mod config;
@@ -57,6 +58,7 @@ mod filter;
 mod login;
 mod message;
 mod net;
+mod requests;
 pub mod single;
 mod state;
 mod subscription;
@@ -74,6 +76,7 @@ pub use filter::{Filter, WhenFull};
 pub use login::Login;
 pub use message::{Incoming, Message, PropertyList};
 pub use net::Stream as ByteStream;
+pub use requests::{RequestError, Requester};
 pub use subscription::Subscription;
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};

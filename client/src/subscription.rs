@@ -9,7 +9,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 use whimbrel_codec::{QoS, ReasonCode};
 
-use crate::client::Handle;
+use crate::client::Owner;
 use crate::state::{Phase, Queue};
 use crate::{Incoming, PropertyList, SubscribeError};
 
@@ -28,7 +28,7 @@ pub struct Subscription {
 }
 
 struct Inner {
-    handle: Arc<Handle>,
+    handle: Arc<Owner>,
     key: usize,
     filter: Arc<str>,
     queue: Arc<Queue>,
@@ -39,7 +39,7 @@ struct Inner {
 
 impl Subscription {
     pub(crate) fn new(
-        handle: Arc<Handle>,
+        handle: Arc<Owner>,
         key: usize,
         filter: Arc<str>,
         queue: Arc<Queue>,

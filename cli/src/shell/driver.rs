@@ -139,11 +139,14 @@ impl Driver {
         let tell = move |done| drop(tell.send(done));
         match action {
             Action::Quit => return true,
-            Action::Publish(draft) => drop(tokio::spawn(async move {
+            Action::Publish(draft) => {
                 let topic = draft.topic.clone();
-                let result = publish(&client, draft).await;
-                tell(Done::Published(topic, result));
-            })),
+                self.model.tell(format!("publishing to {topic}"));
+                tokio::spawn(async move {
+                    let result = publish(&client, draft).await;
+                    tell(Done::Published(topic, result));
+                });
+            }
             Action::Remove(topics) => drop(tokio::spawn(remove(client, topics, tell))),
             Action::Subscribe { filter, qos } => {
                 self.model.handle_subscribing(&filter, qos);

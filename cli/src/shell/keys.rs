@@ -38,6 +38,10 @@ pub const HELP: &[(&str, &str)] = &[
 impl Model {
     /// A key, the mouse, text from the clipboard, another size of the screen.
     pub fn handle_input(&mut self, event: &Event) -> Option<Action> {
+        // A mouse that only moves shows nothing new.
+        if matches!(event, Event::Mouse(mouse) if mouse.kind == MouseEventKind::Moved) {
+            return None;
+        }
         self.refresh();
         self.set_changed();
         let action = match event {

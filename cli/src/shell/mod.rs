@@ -26,7 +26,7 @@ use jiff::tz::TimeZone;
 use whimbrel_client::{Builder, Client, Login, Message};
 use whimbrel_codec::{Property, Version};
 
-use crate::args::{Connection, QosArg, Setup, VersionArg};
+use crate::args::{Connection, QosArg, Setup};
 use crate::failure::Failure;
 use crate::topic;
 use driver::{Driver, now_ms};
@@ -37,12 +37,15 @@ use topics::Limits;
 /// How long leaving waits for what was published last.
 const DRAIN: Duration = Duration::from_secs(2);
 
+const HELP: &str = "\
+Press ? for the keys. NO_COLOR in the environment switches colours off.
+Memory is bounded: up to 50,000 levels of topics, the last 200 values of each, 64 MiB of values.
+Options for each time may stand in ~/.config/whimbrel/shell, as for `whimbrel sub`.";
+
 /// Watch the topics of a broker, live, and publish.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
-#[command(after_help = "\
-Press ? for the keys. NO_COLOR in the environment switches colours off.
-Memory is bounded: up to 50,000 levels of topics, the last 200 values of each, 64 MiB of values.")]
+#[command(after_help = HELP)]
 pub struct Shell {
     /// Topic filter to subscribe to; may be repeated. Others can be added and removed later.
     #[arg(short, long, value_name = "FILTER", default_value = "#")]
@@ -55,10 +58,9 @@ pub struct Shell {
 }
 
 /// Connects, and shows what comes until told to end.
-pub fn run(mut args: Shell) -> Result<(), Failure> {
+pub fn run(args: &Shell) -> Result<(), Failure> {
     // For properties, and to be told what is retained.
-    args.connection.version.get_or_insert(VersionArg(Version::V5));
-    let setup = args.connection.setup()?;
+    let setup = args.connection.setup_for(Version::V5)?;
     let filters = match &setup.topic {
         Some(topic) => vec![topic.clone()],
         None => args.topic.clone(),

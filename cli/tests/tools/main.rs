@@ -5,5 +5,7 @@ mod bench;
 mod broker;
 mod exit_codes;
 mod publish;
+mod record;
+mod request;
 mod subscribe;
 mod tool;

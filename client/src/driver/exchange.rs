@@ -271,6 +271,11 @@ impl Exchange {
         } else {
             state.assigned_client_id = Some(connected.client_id.clone());
         }
+        let basis = connected.properties.iter().find_map(|property| match property {
+            Property::ResponseInformation(basis) => Some(basis.into()),
+            _ => None,
+        });
+        state.response_information = basis;
         state.phase = Phase::Online;
         state.connected_before = true;
         Ok(Some(connected))

@@ -10,11 +10,13 @@ mod inbox;
 mod outbox;
 mod queue;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError, Millis};
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     status: broadcast::Sender<Status>,
     /// What [`Millis`] count from.
     start: Instant,
+    /// Where the driver runs.
+    pub(crate) runtime: Handle,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +73,8 @@ pub(crate) struct State {
     pub(crate) connection: u64,
     /// The identifier that the broker chose for an empty one.
     pub(crate) assigned_client_id: Option<String>,
+    /// The broker's basis for response topics.
+    pub(crate) response_information: Option<String>,
     /// A connection has been accepted before, so the session may be there.
     pub(crate) connected_before: bool,
     /// Messages that were not delivered when the client ended.
@@ -76,7 +82,7 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config) -> Shared {
+    pub(crate) fn new(config: Config, runtime: Handle) -> Shared {
         let mut core = Core::new(config.limits);
         core.set_manual_acknowledgement(true);
         core.set_automatic_topic_aliases(config.topic_aliases_out);
@@ -89,6 +95,7 @@ impl Shared {
             driver: None,
             connection: 0,
             assigned_client_id: None,
+            response_information: None,
             connected_before: false,
             left: 0,
         };
@@ -98,6 +105,7 @@ impl Shared {
             room: Notify::new(),
             status: broadcast::channel(STATUS_LEN).0,
             start: Instant::now(),
+            runtime,
         }
     }
 
@@ -121,6 +129,18 @@ impl Shared {
 
     pub(crate) fn wake_driver(&self) {
         self.lock().wake_driver();
+    }
+
+    /// Where this client can await responses.
+    pub(crate) fn response_topic(&self) -> String {
+        let state = self.lock();
+        let basis = state.response_information.as_deref().unwrap_or("responses");
+        let id = state.assigned_client_id.as_ref().unwrap_or(&self.config.client_id);
+        let id = match id.is_empty() || id.contains(['+', '#', '/']) {
+            true => format!("{:016x}", RandomState::new().hash_one(id)),
+            false => id.clone(),
+        };
+        format!("{}/{id}", basis.trim_end_matches('/'))
     }
 
     /// Nobody may be listening.

@@ -5,3 +5,4 @@ mod peer;
 mod connecting;
 mod publishing;
 mod receiving;
+mod requesting;

@@ -247,6 +247,8 @@ fn it_is_drawn_only_when_something_changed() {
     assert!(model.take_changed());
     keys(&mut model, "j");
     assert!(model.take_changed());
+    mouse(&mut model, MouseEventKind::Moved, 5, 5);
+    assert!(!model.take_changed());
 }
 
 #[test]

@@ -21,6 +21,9 @@ const RATE: usize = 6;
 const AGE: usize = 5;
 const MARKS: usize = 3;
 
+/// Levels that are told apart by indentation: deeper ones are to be seen as well.
+const INDENT_MAX: usize = 10;
+
 /// A value that came so shortly ago stands out.
 const FRESH_MS: u64 = 700;
 
@@ -118,7 +121,7 @@ fn name(model: &Model, row: &Row) -> String {
         (false, false) => "▸ ",
     };
     let name = if node.name.is_empty() { "(empty)".into() } else { clean(&node.name) };
-    format!("{}{mark}{name}", "  ".repeat(row.depth))
+    format!("{}{mark}{name}", "  ".repeat(row.depth.min(INDENT_MAX)))
 }
 
 fn line(model: &Model, row: &Row, columns: &Columns, theme: Theme) -> Line<'static> {
