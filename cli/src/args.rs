@@ -10,6 +10,7 @@ use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
 use crate::failure::Failure;
 use crate::property::Lists;
 use crate::tls_args::TlsArgs;
+use crate::unsupported::Unsupported;
 
 /// Session expiry that never comes.
 const NEVER_S: u32 = u32::MAX;
@@ -36,7 +37,7 @@ pub struct Connection {
                 with TLS mqtts:// and wss://"
     )]
     pub url: Option<String>,
-    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D or -x.
+    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D, -x, rr or shell.
     #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]
     #[arg(help_heading = "Connection")]
     pub version: Option<VersionArg>,
@@ -81,8 +82,10 @@ pub struct Connection {
     tls: TlsArgs,
     #[command(flatten)]
     will: WillArgs,
+    #[command(flatten)]
+    unsupported: Unsupported,
     /// Print this help.
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     pub help: Option<bool>,
 }
 
@@ -151,8 +154,14 @@ pub struct Setup<'a> {
 }
 
 impl Connection {
-    /// Checks the flags against each other.
+    /// Checks the flags against each other; without -V it is 3.1.1.
     pub fn setup(&self) -> Result<Setup<'_>, Failure> {
+        self.setup_for(Version::V3_1_1)
+    }
+
+    /// As [`Connection::setup`], with another version.
+    pub fn setup_for(&self, default: Version) -> Result<Setup<'_>, Failure> {
+        self.unsupported.check()?;
         let mut lists = Lists::parse(&self.property)?;
         let wants_v5 = !self.property.is_empty() || self.session_expiry_interval.is_some();
         let version = match self.version {
@@ -161,7 +170,7 @@ impl Connection {
             }
             Some(VersionArg(version)) => version,
             None if wants_v5 => Version::V5,
-            None => Version::V3_1_1,
+            None => default,
         };
         self.set_session_expiry(version, &mut lists)?;
         let (address, user_name, password, topic) = self.address()?;

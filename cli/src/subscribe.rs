@@ -1,6 +1,8 @@
 //! `whimbrel sub`: subscribe and print messages, with the habits of mosquitto_sub.
 
-use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,19 +14,43 @@ use whimbrel_client::{Error, Event, Failure as Failed};
 use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode, Subscription};
 
 use crate::args::{Connection, QosArg, Setup};
-use crate::failure::Failure;
-use crate::format::Format;
+use crate::failure::{Failure, TIMED_OUT};
+use crate::message_line;
+use crate::output::{OutputArgs, Printer};
 use crate::publish::is_full;
-use crate::topic;
+use crate::record::{self, Recorder};
+use crate::{defaults, topic, unsupported};
 
-/// The exit code of `-W`, as scripts for mosquitto_sub expect it.
-const TIMED_OUT: u8 = 27;
 const LONG: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(1);
 
+const EXAMPLES: &str = "\
+Examples:
+  whimbrel sub -t 'boiler/#' -v                    topics and payloads, until ctrl-C
+  whimbrel sub -t boiler/state -C 1                wait for one message, print it, and end
+  whimbrel sub -t 'boiler/#' -v --view auto        JSON indented, CBOR and bytes readable
+  whimbrel sub -t '#' --json | jq .topic           for scripts
+  whimbrel sub -t 'boiler/#' --record day.jsonl    to be published again by pub --replay
+  whimbrel sub -t 'boiler/#' --retained-only --remove-retained -v -W 1
+
+Exit codes:
+  0 ended as asked; 27 -W ran out; the broker's reason code if it refuses the connection or grants
+  no subscription (CONNACK of 3.1.1: 1 to 5); 1 anything else.";
+
+fn help() -> String {
+    format!(
+        "{EXAMPLES}\n\n--json prints time (RFC 3339) and the fields\n{}.\n\n{} of --json.\n\n{}\n\n{}",
+        message_line::FIELDS_HELP,
+        record::FORMAT_HELP,
+        defaults::HELP,
+        unsupported::HELP,
+    )
+}
+
 /// Subscribe, and print messages.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(disable_help_flag = true, disable_version_flag = true, after_help = help())]
+#[command(args_override_self = true)]
 pub struct Sub {
     /// Topic filter to subscribe to; may be repeated.
     #[arg(short, long, value_name = "FILTER", required_unless_present_any = ["url", "unsubscribe"])]
@@ -47,20 +73,6 @@ pub struct Sub {
     /// End once the subscriptions are acknowledged.
     #[arg(short = 'E')]
     exit_after_suback: bool,
-    /// Print the topic before the payload.
-    #[arg(short, long, help_heading = "Output")]
-    verbose: bool,
-    /// Print in this format: %t topic, %p payload, %q QoS, %r retained, %l length, %m packet
-    /// identifier, %x %X hexadecimal payload, %I %U time, %j %J JSON, %A %C %D %E %F %P %R %S
-    /// properties, @X strftime, \n \t \e ... as in mosquitto_sub(1).
-    #[arg(short = 'F', value_name = "FORMAT", allow_hyphen_values = true, help_heading = "Output")]
-    format: Option<String>,
-    /// Indent the JSON of %j and %J.
-    #[arg(long, help_heading = "Output")]
-    pretty: bool,
-    /// Do not end each message with a newline.
-    #[arg(short = 'N', help_heading = "Output")]
-    no_newline: bool,
     /// Do not print retained messages.
     #[arg(short = 'R', help_heading = "Retained messages")]
     no_retained: bool,
@@ -73,15 +85,38 @@ pub struct Sub {
     /// Have the retained flag as the publisher set it (5.0).
     #[arg(long, help_heading = "Retained messages")]
     retain_as_published: bool,
+    /// Print only so many of 100 messages, chosen at random: 0.1 to 100.
+    #[arg(long, value_name = "PERCENT", help_heading = "Output")]
+    random_filter: Option<Percent>,
+    /// Write what is received to this file too, with its timing, for `whimbrel pub --replay`.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    record: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// 0.1 to 100.
+#[derive(Clone, Copy, Debug)]
+struct Percent(f64);
+
+impl FromStr for Percent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Percent, &'static str> {
+        let percent = text.parse().ok().filter(|percent| (0.1..=100.0).contains(percent));
+        percent.map(Percent).ok_or("expected a number from 0.1 to 100")
+    }
 }
 
 /// Connects, subscribes and prints until told to end.
 pub fn run(args: &Sub) -> Result<(), Failure> {
     let setup = args.connection.setup()?;
     let filters = filters(args, &setup)?;
-    let format = format(args)?;
+    let printer = args.output.printer()?;
+    let recorder = args.record.as_deref().map(|path| Recorder::create(path, &filters));
+    let received = Received { args, printer, recorder: recorder.transpose()?, printed: 0 };
     let stop = Arc::new(AtomicBool::new(false));
     let (client, connected) =
         Client::connect(&setup.address, &setup.connect(), &Settings::default())
@@ -96,8 +131,7 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
         client,
         stop,
         deadline: args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
-        printer: Printer { out: BufWriter::new(std::io::stdout().lock()), format },
-        printed: 0,
+        received,
         answers: 0,
     };
     let result = subscriber.run();
@@ -126,18 +160,6 @@ fn filters<'a>(args: &'a Sub, setup: &'a Setup<'_>) -> Result<Vec<&'a str>, Fail
     }
 }
 
-fn format(args: &Sub) -> Result<Format, Failure> {
-    let mut text = match (&args.format, args.verbose) {
-        (Some(format), _) => format.clone(),
-        (None, true) => "%t %p".into(),
-        (None, false) => "%p".into(),
-    };
-    if !args.no_newline {
-        text.push_str("\\n");
-    }
-    Format::parse(&text, args.pretty).map_err(|error| Failure::usage(format!("-F: {error}")))
-}
-
 /// The signal's thread wakes the client's poll; a flag alone could be missed before a long wait.
 fn wake_on_signal(client: &Client, stop: Arc<AtomicBool>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -161,7 +183,8 @@ enum End {
     BrokenPipe,
     /// The broker granted no subscription.
     Denied(ReasonCode),
-    Output(std::io::Error),
+    /// What was received could not be written.
+    Output(Failure),
 }
 
 struct Subscriber<'a> {
@@ -171,15 +194,9 @@ struct Subscriber<'a> {
     client: Client,
     stop: Arc<AtomicBool>,
     deadline: Option<Instant>,
-    printer: Printer,
-    printed: u64,
+    received: Received<'a>,
     /// SUBACK and UNSUBACK that are still to come.
     answers: usize,
-}
-
-struct Printer {
-    out: BufWriter<StdoutLock<'static>>,
-    format: Format,
 }
 
 impl Subscriber<'_> {
@@ -237,28 +254,17 @@ impl Subscriber<'_> {
     fn step(&mut self, timeout: Duration) -> Result<Option<End>, Error> {
         let mut remove = None;
         let end = match self.client.poll(timeout)? {
-            None => self.printer.flush(),
+            None => self.received.flush().err(),
             Some(Event::Message(message)) => {
                 self.setup.debug(|| {
                     let (topic, len) = (message.topic, message.payload.len());
                     format!("PUBLISH received, {topic}, {len} bytes")
                 });
-                let args = self.args;
-                let out =
-                    args.filter_out.iter().any(|filter| topic::matches(filter, message.topic));
-                if args.remove_retained && message.retain && !out {
+                let received = &mut self.received;
+                if received.is_to_be_removed(&message) {
                     remove = Some(message.topic.to_string());
                 }
-                if out || (args.no_retained && message.retain) {
-                    None
-                } else if args.retained_only && !message.retain {
-                    Some(End::Done)
-                } else {
-                    self.printed += 1;
-                    let printed = self.printer.print(&message);
-                    let all = args.count.is_some_and(|count| self.printed >= count);
-                    printed.or(all.then_some(End::Done))
-                }
+                received.handle(&message).err()
             }
             Some(Event::Subscribed(ack)) => {
                 self.answers -= 1;
@@ -317,7 +323,7 @@ impl Subscriber<'_> {
     }
 
     fn finish(mut self, end: End) -> Result<(), Failure> {
-        let flushed = self.printer.flush();
+        let flushed = self.received.flush();
         // Removals of retained messages are to arrive; whatever goes wrong now changes nothing.
         let until = Instant::now() + Duration::from_secs(5);
         while self.client.core().in_flight() > 0 && Instant::now() < until {
@@ -330,14 +336,14 @@ impl Subscriber<'_> {
         if self.client.disconnect(&disconnect).is_ok() {
             self.setup.debug(|| "DISCONNECT sent".into());
         }
-        match flushed.unwrap_or(end) {
+        match flushed.err().unwrap_or(end) {
             End::Done | End::BrokenPipe => Ok(()),
             End::TimedOut => Err(self.setup.failed(TIMED_OUT, "timed out (-W)")),
             End::Denied(reason) => {
                 let message = format!("the broker granted no subscription: {reason}");
                 Err(self.setup.failed(reason as u8, message))
             }
-            End::Output(error) => Err(self.setup.failed(1, format!("cannot write: {error}"))),
+            End::Output(failure) => Err(failure),
         }
     }
 }
@@ -369,29 +375,70 @@ fn is_final(error: &Error) -> bool {
         Error::Disconnected(reason, _) => {
             !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
         }
-        Error::Connect(..) | Error::Lost(_) | Error::Failed(_) | Error::Timeout => false,
+        Error::Connect(..)
+        | Error::Lost(_)
+        | Error::TokenEnds
+        | Error::Failed(_)
+        | Error::Timeout => false,
     }
 }
 
-impl Printer {
-    fn print(&mut self, message: &Publish<'_>) -> Option<End> {
-        let mut line = Vec::new();
-        if let Err(error) = self.format.render(message, &mut line) {
-            eprintln!("Error: {error}");
+/// What becomes of messages.
+struct Received<'a> {
+    args: &'a Sub,
+    printer: Printer,
+    recorder: Option<Recorder>,
+    printed: u64,
+}
+
+impl Received<'_> {
+    /// Prints and records a message that was asked for; fails with an end if it is one.
+    fn handle(&mut self, message: &Publish<'_>) -> Result<(), End> {
+        let args = self.args;
+        if self.is_filtered_out(message) || (args.no_retained && message.retain) {
+            return Ok(());
         }
-        self.out.write_all(&line).err().map(End::from)
+        if args.retained_only && !message.retain {
+            return Err(End::Done);
+        }
+        if args.random_filter.is_some_and(|percent| !happens(percent)) {
+            return Ok(());
+        }
+        self.printed += 1;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(message).map_err(End::Output)?;
+        }
+        self.printer.print(message)?;
+        if args.count.is_some_and(|count| self.printed >= count) { Err(End::Done) } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Option<End> {
-        self.out.flush().err().map(End::from)
+    fn is_filtered_out(&self, message: &Publish<'_>) -> bool {
+        self.args.filter_out.iter().any(|filter| topic::matches(filter, message.topic))
     }
+
+    fn is_to_be_removed(&self, message: &Publish<'_>) -> bool {
+        self.args.remove_retained && message.retain && !self.is_filtered_out(message)
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush().map_err(End::Output)?;
+        }
+        Ok(self.printer.flush()?)
+    }
+}
+
+/// True so many times out of 100; also if the system has no randomness to give.
+fn happens(Percent(percent): Percent) -> bool {
+    let number = getrandom::u32().map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX));
+    number * 100.0 <= percent
 }
 
 impl From<std::io::Error> for End {
     fn from(error: std::io::Error) -> End {
         match error.kind() {
             ErrorKind::BrokenPipe => End::BrokenPipe,
-            _ => End::Output(error),
+            _ => End::Output(Failure::new(1, format!("cannot write to stdout: {error}"))),
         }
     }
 }

@@ -5,6 +5,8 @@ mod bench;
 mod broker;
 mod exit_codes;
 mod publish;
+mod record;
+mod request;
 mod simulate;
 mod subscribe;
 mod tool;
