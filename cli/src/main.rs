@@ -4,19 +4,31 @@
 mod args;
 mod bench;
 mod broker;
+mod cbor;
 mod certs;
 mod control;
+mod defaults;
 mod explain;
 mod failure;
 mod format;
+mod lines;
+mod login_args;
+mod message_line;
+mod online;
+mod output;
 mod passwd;
+mod payload;
 mod property;
 mod publish;
+mod record;
+mod request;
 mod simulate;
 mod store;
 mod subscribe;
 mod tls_args;
 mod topic;
+mod unsupported;
+mod view;
 
 use std::process::ExitCode;
 
@@ -38,9 +50,11 @@ enum Command {
     /// Start the broker.
     Broker(Box<broker::Args>),
     /// Publish messages.
-    Pub(publish::Pub),
+    Pub(Box<publish::Pub>),
     /// Subscribe, and print messages.
     Sub(Box<subscribe::Sub>),
+    /// Publish a request, and print the response.
+    Rr(Box<request::Rr>),
     /// Put load on a broker and measure it.
     Bench(Box<bench::Bench>),
     /// Simulate a fleet of devices.
@@ -56,11 +70,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Whimbrel::try_parse() {
-        Ok(Whimbrel { command }) => run(command.unwrap_or(Command::Broker(Box::default()))),
-        Err(error) => usage(&error),
-    };
-    match result {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.quiet {
@@ -71,11 +81,25 @@ fn main() -> ExitCode {
     }
 }
 
+fn start() -> Result<(), Failure> {
+    let (words, file) = defaults::words()?;
+    match Whimbrel::try_parse_from(words) {
+        Ok(Whimbrel { command }) => run(command.unwrap_or(Command::Broker(Box::default()))),
+        Err(error) => usage(&error).map_err(|mut failure| {
+            if let Some(file) = file {
+                failure.message += &format!(" and {}", file.display());
+            }
+            failure
+        }),
+    }
+}
+
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Broker(args) => broker::run(*args),
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
+        Command::Rr(args) => request::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Certs(args) => certs::run(&args),
@@ -89,7 +113,7 @@ fn run(command: Command) -> Result<(), Failure> {
 /// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
-    let tool = matches!(command.as_str(), "pub" | "sub" | "bench" | "simulate");
+    let tool = matches!(command.as_str(), "pub" | "sub" | "rr" | "bench" | "simulate");
     let code = if tool { 1 } else { 2 };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
