@@ -52,6 +52,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod all_messages;
 mod backoff;
 pub mod blocking;
 mod client;
@@ -74,6 +75,7 @@ mod subscription;
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
+pub use all_messages::AllMessages;
 pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use client::Client;

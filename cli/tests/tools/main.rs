@@ -4,6 +4,7 @@
 mod bench;
 mod broker;
 mod exit_codes;
+mod network;
 mod publish;
 mod record;
 mod request;
