@@ -391,8 +391,9 @@ async fn publisher(
         if due_ns > counts.now_ns() {
             sleep_until(counts.instant(due_ns).min(until.end)).await;
         }
-        let window = until.window.unwrap_or(u64::MAX);
-        wait_for_room(&counts, index, window, until.end).await;
+        if let Some(window) = until.window {
+            wait_for_room(&counts, index, window, until.end).await;
+        }
         if Instant::now() >= until.end {
             break;
         }
