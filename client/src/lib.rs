@@ -49,6 +49,11 @@
 //! All futures may be dropped at any time: a message that `publish` has not accepted is not
 //! published, a message that `next` has not given is given next time, and a subscription that was
 //! not completed is taken back.
+//!
+//! # Features
+//!
+//! `tls` (mqtts and wss), `websocket`, `socks` (a SOCKS5 proxy), `scram` and `oauth` are there
+//! unless they are left out.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;

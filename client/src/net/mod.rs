@@ -96,7 +96,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// What is spoken at `address`, on a socket to it.
-    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, clippy::unnecessary_wraps))]
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables))]
     fn new(socket: Socket, address: &Address, bearer: Option<&str>) -> Result<Link, Error> {
         #[cfg(feature = "websocket")]
         let websocket = match address {
