@@ -369,7 +369,7 @@ fn is_final(error: &Error) -> bool {
         Error::Disconnected(reason, _) => {
             !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
         }
-        Error::Connect(..) | Error::Lost(_) | Error::Failed(_) | Error::Timeout => false,
+        _ => false,
     }
 }
 

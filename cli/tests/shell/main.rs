@@ -99,7 +99,7 @@ fn filters_are_subscribed_to_and_left() {
 
 #[test]
 fn the_view_follows_the_size_of_the_terminal() {
-    let (_broker, mut shell) = watching();
+    let (_broker, shell) = watching();
     assert!(!shell.text().contains("z zoom"));
     shell.resize(40, 140);
     shell.wait_for("z zoom");
