@@ -13,6 +13,8 @@ use std::error::Error;
 
 use measure::{Cost, Percentiles};
 
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
 /// What a library is to send or to receive.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -43,7 +45,7 @@ pub const RESPONSES: &str = "bench/responses";
 pub const SESSION: &str = "bench-session";
 pub const SESSION_EXPIRY_S: u32 = 600;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let line = match words[..] {
@@ -64,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn messages(library: &str, task: &str, load: &Load) -> Result<Cost, Box<dyn Error>> {
+fn messages(library: &str, task: &str, load: &Load) -> Result<Cost> {
     if task == "receive" && load.qos > 0 {
         raw::fill_session(load)?;
     }
@@ -77,7 +79,7 @@ fn messages(library: &str, task: &str, load: &Load) -> Result<Cost, Box<dyn Erro
     }
 }
 
-fn requests(library: &str, port: u16, count: u64) -> Result<String, Box<dyn Error>> {
+fn requests(library: &str, port: u16, count: u64) -> Result<String> {
     let round_trips_us = match library {
         "rumqttc" => rumqtt::requests(port, count),
         "paho" => paho::requests(port, count),
@@ -86,7 +88,7 @@ fn requests(library: &str, port: u16, count: u64) -> Result<String, Box<dyn Erro
     Ok(Percentiles::of(round_trips_us).to_json())
 }
 
-fn idle(library: &str, port: u16, clients: u64) -> Result<String, Box<dyn Error>> {
+fn idle(library: &str, port: u16, clients: u64) -> Result<String> {
     let before_bytes = measure::resident_bytes()?;
     let after_bytes = match library {
         "rumqttc" => rumqtt::idle(port, clients),

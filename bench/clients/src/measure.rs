@@ -1,12 +1,11 @@
 //! Processor time, resident memory and percentiles.
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::Load;
 use crate::raw::Feed;
+use crate::{Load, Result};
 
 /// What something cost.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +56,7 @@ fn elapsed(clock: ClockId) -> Duration {
 }
 
 /// The cost of receiving, without the share of the thread that sends at QoS 0.
-pub fn received(load: &Load, cost: Cost, feed: Option<Feed>) -> Result<Cost, Box<dyn Error>> {
+pub fn received(load: &Load, cost: Cost, feed: Option<Feed>) -> Result<Cost> {
     let Some(feed) = feed else { return Ok(cost) };
     let sending = feed.join().map_err(|_| "the sending thread panicked")??;
     let share = load.count as f64 / (load.warm_up() + load.count) as f64;
@@ -65,7 +64,7 @@ pub fn received(load: &Load, cost: Cost, feed: Option<Feed>) -> Result<Cost, Box
 }
 
 /// Resident memory of this process.
-pub fn resident_bytes() -> Result<u64, Box<dyn Error>> {
+pub fn resident_bytes() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = text.split(' ').nth(1).ok_or("statm has no second field")?.parse()?;
     Ok(pages * rustix::param::page_size() as u64)

@@ -1,6 +1,5 @@
 //! The other end, the same for all libraries: a peer that writes and reads packets by itself.
 
-use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -10,12 +9,10 @@ use std::time::Duration;
 
 use whimbrel_codec::{
     Ack, Connect, Disconnect, Filters, Frame, Packet, PacketId, Properties, Property, Publish, QoS,
-    Subscribe, Subscription, Version,
+    ReasonCode, Subscribe, Subscription, Version,
 };
 
-use crate::{Load, REQUESTS, RESPONSES, SESSION, SESSION_EXPIRY_S, TOPIC, measure};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use crate::{Load, REQUESTS, RESPONSES, Result, SESSION, SESSION_EXPIRY_S, TOPIC, measure};
 
 /// A thread that sends, and the processor time it took.
 pub type Feed = JoinHandle<Result<Duration>>;
@@ -132,21 +129,18 @@ fn quality(qos: u8) -> QoS {
 }
 
 /// Fills the queue of [`SESSION`], which is away, with all messages of the load.
-pub fn fill_session(load: &Load) -> std::result::Result<(), Box<dyn Error>> {
-    let fill = || -> Result<()> {
-        let mut keeper = Peer::connect(load.port, SESSION, SESSION_EXPIRY_S)?;
-        keeper.subscribe(TOPIC, load.qos)?;
-        keeper.send(Packet::Disconnect(Disconnect::default()))?;
-        let mut publisher = Peer::connect(load.port, "bench-fill", 0)?;
-        let (mut left, payload) = (load.warm_up() + load.count, load.payload());
-        while left > 0 {
-            let batch = left.min(BATCH);
-            publisher.publish_batch(load.qos, &payload, batch)?;
-            left -= batch;
-        }
-        Ok(())
-    };
-    Ok(fill()?)
+pub fn fill_session(load: &Load) -> Result<()> {
+    let mut keeper = Peer::connect(load.port, SESSION, SESSION_EXPIRY_S)?;
+    keeper.subscribe(TOPIC, load.qos)?;
+    keeper.send(Packet::Disconnect(Disconnect::new(ReasonCode::Success)))?;
+    let mut publisher = Peer::connect(load.port, "bench-fill", 0)?;
+    let (mut left, payload) = (load.warm_up() + load.count, load.payload());
+    while left > 0 {
+        let batch = left.min(BATCH);
+        publisher.publish_batch(load.qos, &payload, batch)?;
+        left -= batch;
+    }
+    Ok(())
 }
 
 /// Publishes all messages of the load at QoS 0 on a thread, a window ahead of what was received;
@@ -177,13 +171,9 @@ pub fn feed(load: &Load, received: Arc<AtomicU64>) -> Feed {
 }
 
 /// Answers each request with a response of the same payload, on a thread, for ever.
-pub fn answer(port: u16) -> std::result::Result<(), Box<dyn Error>> {
-    let open = || -> Result<Peer> {
-        let mut peer = Peer::connect(port, "bench-answer", 0)?;
-        peer.subscribe(REQUESTS, 0)?;
-        Ok(peer)
-    };
-    let mut peer = open()?;
+pub fn answer(port: u16) -> Result<()> {
+    let mut peer = Peer::connect(port, "bench-answer", 0)?;
+    peer.subscribe(REQUESTS, 0)?;
     std::thread::spawn(move || -> Result<()> {
         loop {
             let mut payload = Vec::new();

@@ -3,7 +3,6 @@
 //! As its documentation advises, one loop polls and does little in between. Where a task is both to
 //! send and to poll, it sends from the poll loop without a channel in between, which is quickest.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,21 +13,16 @@ use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 
 use crate::measure::{Cost, Meter, resident_bytes};
-use crate::{IN_FLIGHT, Load, REQUESTS, RESPONSES, SESSION, SESSION_EXPIRY_S, TOPIC, raw};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::{IN_FLIGHT, Load, REQUESTS, RESPONSES, Result, SESSION, SESSION_EXPIRY_S, TOPIC, raw};
 
 fn options(port: u16, client_id: &str) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, "127.0.0.1", port);
     options.set_keep_alive(Duration::from_secs(60));
+    let mut network = options.network_options();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
     options.set_outgoing_inflight_upper_limit(IN_FLIGHT);
     options
-}
-
-fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
-    let (client, mut events) = AsyncClient::new(options, IN_FLIGHT.into());
-    events.network_options.set_tcp_nodelay(true);
-    (client, events)
 }
 
 fn quality(qos: u8) -> QoS {
@@ -65,7 +59,8 @@ async fn subscribed(client: &AsyncClient, events: &mut EventLoop, filter: &str) 
 
 pub fn publish(load: &Load) -> Result<Cost> {
     run(async {
-        let (client, mut events) = client(options(load.port, "bench-publisher"));
+        let (client, mut events) =
+            AsyncClient::new(options(load.port, "bench-publisher"), IN_FLIGHT.into());
         connected(&mut events).await?;
         publish_all(&client, &mut events, load, load.warm_up()).await?;
         let meter = Meter::start();
@@ -109,7 +104,7 @@ pub fn receive(load: &Load) -> Result<Cost> {
             options.set_clean_start(false);
             options.set_session_expiry_interval(Some(SESSION_EXPIRY_S));
         }
-        let (client, mut events) = client(options);
+        let (client, mut events) = AsyncClient::new(options, IN_FLIGHT.into());
         connected(&mut events).await?;
         let received = Arc::new(AtomicU64::new(0));
         let mut feed = None;
@@ -117,7 +112,7 @@ pub fn receive(load: &Load) -> Result<Cost> {
             subscribed(&client, &mut events, TOPIC).await?;
             feed = Some(raw::feed(load, received.clone()));
         }
-        let mut count = |packet: Packet, upto| {
+        let count = |packet: Packet, upto| {
             matches!(packet, Packet::Publish(_))
                 && received.fetch_add(1, Ordering::Relaxed) + 1 == upto
         };
@@ -131,7 +126,7 @@ pub fn receive(load: &Load) -> Result<Cost> {
 pub fn requests(port: u16, count: u64) -> Result<Vec<Duration>> {
     run(async {
         raw::answer(port)?;
-        let (client, mut events) = client(options(port, "bench-requester"));
+        let (client, mut events) = AsyncClient::new(options(port, "bench-requester"), 10);
         connected(&mut events).await?;
         subscribed(&client, &mut events, RESPONSES).await?;
         let payload = Bytes::from_static(b"request");
