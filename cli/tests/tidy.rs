@@ -22,7 +22,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("transport", &[]),
     ("broker", &["codec", "protocol", "topics", "store", "auth", "broker-core", "transport"]),
     ("client-core", &["codec", "protocol"]),
-    ("client", &["codec", "client-core", "transport"]),
+    ("client", &["codec", "topics", "client-core", "transport"]),
     ("cli", &["auth", "broker", "client", "client-core", "codec", "store", "topics"]),
     ("conformance", &["codec"]),
     ("simulator", &["codec", "protocol", "topics", "store", "broker-core"]),

@@ -1,56 +1,62 @@
 //! The client as its driver sees it.
 
-use alloc::vec::Vec;
-
 use whimbrel_codec::{
-    Auth, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, Properties, Publish,
-    Subscription, Version,
+    Auth, Connect, DecodeError, Disconnect, Frame, Packet, PacketId, PacketType, Properties,
+    Publish, ReasonCode, Subscription, Version,
 };
 
-use crate::connection::{Connection, State};
-use crate::machine::Machine;
-use crate::session::Session;
-use crate::{Error, Event, Failure, Limits, Millis};
+use crate::buffer::Buffer;
+use crate::connection::State;
+use crate::machine::{Handled, Machine};
+use crate::{Error, Event, Failure, Limits, Memory, Millis};
 
-/// An emptied input buffer that is larger than this is given back.
-const INPUT_KEPT_BYTES: usize = 64 * 1024;
+/// Growing memory offers at least so much for one reading, in bytes.
+#[cfg(feature = "alloc")]
+const READ_BYTES: usize = 4096;
 
 /// One MQTT client: its session, and its network connection while there is one.
-pub struct Client {
-    machine: Machine,
-    /// Bytes of the server that are not events yet, after the `consumed` that are.
-    input: Vec<u8>,
-    consumed: usize,
-    /// How much of the machine's output the driver has written.
-    transmitted: usize,
+///
+/// `'m` is how long the memory is lent; `'static` where it grows.
+pub struct Client<'m> {
+    machine: Machine<'m>,
+    /// Bytes of the server that are not events yet.
+    input: Buffer<'m>,
     failure: Option<Failure>,
 }
 
-impl Client {
-    /// A client with a fresh session and no connection.
-    pub const fn new(limits: Limits) -> Client {
-        let machine = Machine {
-            limits,
-            session: Session::new(),
-            connection: Connection::closed(),
-            output: Vec::new(),
-        };
-        Client { machine, input: Vec::new(), consumed: 0, transmitted: 0, failure: None }
+#[cfg(feature = "alloc")]
+impl Client<'static> {
+    /// A client with a fresh session and no connection, whose memory grows as it is needed and as
+    /// far as the limits allow. It holds none while there is nothing to keep.
+    pub fn new(limits: Limits) -> Client<'static> {
+        crate::memory::Pieces::growing(limits).client(limits)
+    }
+}
+
+impl<'m> Client<'m> {
+    /// A client with a fresh session and no connection, in the memory that is lent and no other.
+    /// Where limits and memory differ, the smaller one counts.
+    pub fn with_memory(memory: Memory<'m>, limits: Limits) -> Client<'m> {
+        memory.client(limits)
+    }
+
+    pub(crate) fn of(machine: Machine<'m>, input: Buffer<'m>) -> Client<'m> {
+        Client { machine, input, failure: None }
     }
 }
 
 /// Getters.
-impl Client {
+impl Client<'_> {
     /// True between CONNACK and the end of the connection.
     pub fn is_connected(&self) -> bool {
-        self.machine.connection.state == State::Connected
+        self.machine.is_connected()
     }
 
     /// True when the driver should close the network connection: now, as nothing is left to send.
     pub fn is_closed(&self) -> bool {
         match self.machine.connection.state {
             State::Closed => true,
-            State::Closing => self.transmitted >= self.machine.output.len(),
+            State::Closing => self.machine.output.pending().is_empty(),
             State::Connecting | State::Connected => false,
         }
     }
@@ -65,71 +71,106 @@ impl Client {
         self.machine.session.awaits_answers()
     }
 
+    /// Messages of the server whose acknowledgement has not gone to [`Client::poll_transmit`].
+    pub fn unacknowledged(&self) -> usize {
+        self.machine.arrivals.len()
+    }
+
     /// False while the driver must write before it reads, so that a server that does not read
     /// cannot make the answers to it pile up.
     pub fn wants_bytes(&self) -> bool {
-        let pending = self.machine.output.len() - self.transmitted;
-        pending < self.machine.limits.max_output_bytes
+        self.machine.output.has_room()
     }
 }
 
 /// Inputs.
-impl Client {
+impl Client<'_> {
     /// Bytes that the server sent, in any pieces. Drain [`Client::poll_event`] before the next.
-    pub fn handle_bytes(&mut self, now: Millis, bytes: &[u8]) {
-        if self.consumed == self.input.len() {
-            self.input.clear();
-            if self.input.capacity() > INPUT_KEPT_BYTES {
-                self.input = Vec::new();
-            }
-        } else {
-            self.input.drain(..self.consumed);
-        }
-        self.consumed = 0;
-        self.input.extend_from_slice(bytes);
+    ///
+    /// Gives how many were taken: with growing memory all, with lent memory as many as fit; the
+    /// rest is to be given again when the events are drained.
+    pub fn handle_bytes(&mut self, now: Millis, bytes: &[u8]) -> usize {
+        self.input.reset();
         self.machine.connection.handle_received(now);
+        self.input.push(bytes)
+    }
+
+    /// Where the driver may read to from the socket instead of [`Client::handle_bytes`]: what is
+    /// read here is not copied again. Never empty once the events are drained.
+    pub fn input_space(&mut self) -> &mut [u8] {
+        self.input.reset();
+        // A long packet that has begun to come doubles the space each time.
+        #[cfg(feature = "alloc")]
+        self.input.reserve(self.input.len().max(READ_BYTES));
+        if self.input.space().is_empty() {
+            self.input.reserve(1);
+        }
+        self.input.space()
+    }
+
+    /// The server sent `len` bytes, which are at the start of [`Client::input_space`]. Drain
+    /// [`Client::poll_event`] before the next.
+    pub fn handle_read(&mut self, now: Millis, len: usize) {
+        self.machine.connection.handle_received(now);
+        self.input.advance(len);
     }
 
     /// The driver has written the first `len` bytes of [`Client::poll_transmit`].
     pub fn handle_transmitted(&mut self, now: Millis, len: usize) {
-        self.transmitted += len;
         self.machine.connection.handle_sent(now);
-        if self.transmitted >= self.machine.output.len() {
-            self.machine.output.clear();
-            self.transmitted = 0;
-        }
+        self.machine.output.handle_transmitted(len);
+        self.machine.transmit();
     }
 
     /// Time has passed; to be called at [`Client::poll_timeout`], and harmless at any other time.
     pub fn handle_timeout(&mut self, now: Millis) {
-        if let Some(failure) = self.machine.handle_timeout(now) {
-            self.transmitted = 0;
-            self.failure = Some(failure);
+        match self.machine.handle_timeout(now) {
+            Ok(idle) => {
+                if idle {
+                    self.input.shrink();
+                }
+            }
+            Err(failure) => self.failure = Some(failure),
         }
     }
 
     /// The network connection is gone. The session stays, for the next [`Client::connect`].
     pub fn handle_connection_lost(&mut self) {
         self.machine.close();
-        self.transmitted = 0;
+        self.release_memory();
+    }
+}
+
+/// Settings, which may be changed at any time.
+impl Client<'_> {
+    /// Acknowledgement by hand: QoS 1 and 2 messages are acknowledged only by
+    /// [`Client::acknowledge`]. To be set before [`Client::connect`] for the receive maximum to be
+    /// announced accordingly.
+    pub fn set_manual_acknowledgement(&mut self, manual: bool) {
+        self.machine.manual = manual;
+    }
+
+    /// At most `max` topics that come again and again are replaced by aliases where the server
+    /// allows it; 0, as at the start: none. In force from the next [`Client::connect`].
+    pub fn set_automatic_topic_aliases(&mut self, max: u16) {
+        self.machine.automatic_aliases = max;
     }
 }
 
 /// Commands.
-impl Client {
+impl Client<'_> {
     /// Starts on a new network connection.
     ///
     /// Of the properties, receive maximum, maximum packet size and topic alias maximum are kept
-    /// to. With a clean start, or when the server does not know the session, messages in flight
-    /// are forgotten; otherwise they are sent again.
+    /// to; where there is less memory, less is announced. With a clean start, or when the server
+    /// does not know the session, messages in flight are forgotten; otherwise they are sent again.
     pub fn connect(&mut self, now: Millis, connect: &Connect<'_>) -> Result<(), Error> {
         if self.machine.connection.state != State::Closed && !self.is_closed() {
             return Err(Error::AlreadyConnected);
         }
-        self.machine.connect(now, connect)?;
+        self.machine.close();
         self.input.clear();
-        self.consumed = 0;
-        self.transmitted = 0;
+        self.machine.connect(now, connect, &mut self.input)?;
         self.failure = None;
         Ok(())
     }
@@ -137,8 +178,14 @@ impl Client {
     /// Publishes. With QoS 1 and 2, the client chooses the identifier that
     /// [`Event::Published`] will name; `packet_id` and `dup` of `publish` are not used.
     pub fn publish(&mut self, publish: &Publish<'_>) -> Result<Option<PacketId>, Error> {
-        self.compact();
         self.machine.publish(publish)
+    }
+
+    /// Acknowledges a QoS 1 or 2 message, with acknowledgement by hand; in any order, but what
+    /// goes out keeps the order of the messages. A reason from 0x80 on refuses it; before 5.0 that
+    /// cannot be said, and the message counts as taken.
+    pub fn acknowledge(&mut self, packet_id: PacketId, reason: ReasonCode) -> Result<(), Error> {
+        self.machine.acknowledge(packet_id, reason)
     }
 
     /// Subscribes; [`Event::Subscribed`] names the same identifier.
@@ -147,7 +194,6 @@ impl Client {
         subscriptions: &[Subscription<'_>],
         properties: Properties<'_>,
     ) -> Result<PacketId, Error> {
-        self.compact();
         self.machine.subscribe(subscriptions, properties)
     }
 
@@ -157,11 +203,11 @@ impl Client {
         filters: &[&str],
         properties: Properties<'_>,
     ) -> Result<PacketId, Error> {
-        self.compact();
         self.machine.unsubscribe(filters, properties)
     }
 
-    /// Answers [`Event::Auth`], or asks to authenticate again; 5.0 only.
+    /// Answers [`Event::Auth`], or asks to authenticate again; 5.0 only, and with the method that
+    /// CONNECT has named.
     pub fn authenticate(&mut self, auth: &Auth<'_>) -> Result<(), Error> {
         self.machine.authenticate(auth)
     }
@@ -171,20 +217,47 @@ impl Client {
         self.machine.disconnect(disconnect)
     }
 
-    /// Cuts off what is written, so that the output's length is what waits.
-    fn compact(&mut self) {
-        if self.transmitted * 2 >= self.machine.output.len() {
-            self.machine.output.drain(..self.transmitted);
-            self.transmitted = 0;
-        }
+    /// Gives growing memory back that holds nothing. Done by itself when a ping is due and when
+    /// the connection is lost.
+    pub fn release_memory(&mut self) {
+        self.machine.shrink();
+        self.input.shrink();
+    }
+}
+
+/// Going on after a restart: what was in flight, told to a fresh client before
+/// [`Client::connect`], in the order in which the identifiers were given. See the crate's
+/// documentation for what to write down when.
+impl Client<'_> {
+    /// A QoS 1 or 2 message of the application, with its identifier, that was neither
+    /// [`Event::Received`] nor [`Event::Published`]; it is sent with DUP. `version` is that of the
+    /// next [`Client::connect`].
+    pub fn restore_published(
+        &mut self,
+        version: Version,
+        publish: &Publish<'_>,
+    ) -> Result<(), Error> {
+        self.machine.restore_published(version, publish)
+    }
+
+    /// A message of the application that was [`Event::Received`] and not [`Event::Published`]:
+    /// PUBREL is sent.
+    pub fn restore_released(&mut self, packet_id: PacketId) -> Result<(), Error> {
+        self.machine.restore_released(packet_id)
+    }
+
+    /// A QoS 2 message of the server that was taken and not [`Event::Released`]: it is not an
+    /// event again.
+    pub fn restore_received(&mut self, packet_id: PacketId) -> Result<(), Error> {
+        self.machine.restore_received(packet_id)
     }
 }
 
 /// Outputs.
-impl Client {
+impl Client<'_> {
     /// Bytes to write to the server. Tell [`Client::handle_transmitted`] how many were written.
     pub fn poll_transmit(&self) -> Option<&[u8]> {
-        self.machine.output.get(self.transmitted..).filter(|bytes| !bytes.is_empty())
+        Some(self.machine.output.pending()).filter(|bytes| !bytes.is_empty())
     }
 
     /// When to call [`Client::handle_timeout`] next.
@@ -199,31 +272,27 @@ impl Client {
         if let Some(failure) = self.failure.take() {
             return Some(Event::Failed(failure));
         }
-        let Client { machine, input, consumed, transmitted, .. } = self;
+        let Client { machine, input, .. } = self;
+        let (mut bytes, taken) = input.split();
         loop {
             let open = matches!(machine.connection.state, State::Connecting | State::Connected);
-            let pending = machine.output.len() - *transmitted;
-            if !open || pending >= machine.limits.max_output_bytes {
+            if !open || !machine.output.has_room() {
                 return None;
             }
-            let rest = input.get(*consumed..).unwrap_or_default();
-            let connection = &machine.connection;
-            let max_size_bytes = connection.maximum_packet_size_bytes;
-            let handled = match first_packet(rest, connection.version, max_size_bytes) {
+            let handled = match whole_frame(bytes, machine) {
                 Ok(None) => return None,
-                Ok(Some((packet, len))) => {
-                    *consumed += len;
-                    machine.handle_packet(packet)
+                Ok(Some(frame)) => {
+                    let packet = bytes;
+                    bytes = bytes.get(frame.packet_len()..).unwrap_or_default();
+                    *taken += frame.packet_len();
+                    handle(machine, &frame, packet)
                 }
                 Err(error) => Err(error),
             };
-            if machine.connection.state == State::Closed {
-                *transmitted = 0;
-            }
             match handled {
                 Ok(None) => {}
                 Ok(Some(Event::Message(publish))) => {
-                    let topic = machine.connection.topic(&publish);
+                    let topic = machine.topic(&publish);
                     return Some(Event::Message(Publish { topic, ..publish }));
                 }
                 Ok(Some(event)) => return Some(event),
@@ -233,15 +302,19 @@ impl Client {
     }
 }
 
-/// The packet at the start of `bytes` and its length, once it is whole.
-fn first_packet(
-    bytes: &[u8],
-    version: Version,
-    max_size_bytes: u32,
-) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
-    let Some(frame) = Frame::parse(bytes, max_size_bytes)? else { return Ok(None) };
-    if bytes.len() < frame.packet_len() {
-        return Ok(None);
+/// The packet at the start of `bytes`, once it is whole.
+#[inline]
+fn whole_frame(bytes: &[u8], machine: &Machine<'_>) -> Result<Option<Frame>, DecodeError> {
+    let max_size_bytes = machine.connection.announced.maximum_packet_size_bytes;
+    let frame = Frame::parse(bytes, max_size_bytes)?;
+    Ok(frame.filter(|frame| frame.packet_len() <= bytes.len()))
+}
+
+#[inline]
+fn handle<'a>(machine: &mut Machine<'_>, frame: &Frame, packet: &'a [u8]) -> Handled<'a> {
+    let version = machine.version();
+    if frame.packet_type == PacketType::Publish && machine.is_connected() {
+        return machine.handle_publish(Packet::decode_publish(version, frame, packet)?);
     }
-    Ok(Some((Packet::decode(version, &frame, bytes)?, frame.packet_len())))
+    machine.handle_packet(Packet::decode(version, frame, packet)?)
 }

@@ -1,11 +1,6 @@
 //! What ends with the network connection: its state, its limits, its timers.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
-
-use whimbrel_codec::{
-    ConnAck, Connect, DecodeError, Properties, Property, Publish, QoS, ReasonCode, Version,
-};
+use whimbrel_codec::{ConnAck, Connect, MAX_REMAINING_LENGTH, Properties, Property, QoS, Version};
 
 use crate::{Limits, Millis};
 
@@ -28,6 +23,9 @@ pub(crate) struct Allowed {
     pub(crate) topic_alias_maximum: u16,
     pub(crate) maximum_qos: QoS,
     pub(crate) retain: bool,
+    pub(crate) wildcard_subscriptions: bool,
+    pub(crate) subscription_identifiers: bool,
+    pub(crate) shared_subscriptions: bool,
 }
 
 impl Allowed {
@@ -37,7 +35,56 @@ impl Allowed {
         topic_alias_maximum: 0,
         maximum_qos: QoS::ExactlyOnce,
         retain: true,
+        wildcard_subscriptions: true,
+        subscription_identifiers: true,
+        shared_subscriptions: true,
     };
+}
+
+/// What this client can take in, whatever the application announces.
+#[derive(Clone, Copy)]
+pub(crate) struct Capacity {
+    pub(crate) receive_maximum: u16,
+    pub(crate) maximum_packet_size_bytes: u32,
+    pub(crate) topic_alias_maximum: u16,
+}
+
+impl Capacity {
+    const UNLIMITED: Capacity = Capacity {
+        receive_maximum: u16::MAX,
+        maximum_packet_size_bytes: MAX_REMAINING_LENGTH + 5,
+        topic_alias_maximum: u16::MAX,
+    };
+
+    /// Whether the application must not announce what it asks for.
+    pub(crate) fn is_less_than_asked(&self, connect: &Connect<'_>) -> bool {
+        let asked = Capacity::UNLIMITED.within(connect);
+        self.receive_maximum < asked.receive_maximum
+            || self.maximum_packet_size_bytes < asked.maximum_packet_size_bytes
+            || self.topic_alias_maximum < asked.topic_alias_maximum
+    }
+
+    /// What is announced in the end: what the application asks for, where that is less.
+    pub(crate) fn within(self, connect: &Connect<'_>) -> Capacity {
+        let mut announced = Capacity { topic_alias_maximum: 0, ..self };
+        let properties =
+            if connect.version.is_v5() { connect.properties } else { Properties::NONE };
+        for property in properties {
+            match property {
+                Property::ReceiveMaximum(max) => {
+                    announced.receive_maximum = max.min(self.receive_maximum);
+                }
+                Property::TopicAliasMaximum(max) => {
+                    announced.topic_alias_maximum = max.min(self.topic_alias_maximum);
+                }
+                Property::MaximumPacketSizeBytes(max) => {
+                    announced.maximum_packet_size_bytes = max.min(self.maximum_packet_size_bytes);
+                }
+                _ => {}
+            }
+        }
+        announced
+    }
 }
 
 pub(crate) struct Connection {
@@ -46,12 +93,12 @@ pub(crate) struct Connection {
     pub(crate) clean_start: bool,
     pub(crate) allowed: Allowed,
     /// What this client announced.
-    pub(crate) receive_maximum: u16,
-    pub(crate) maximum_packet_size_bytes: u32,
-    topic_alias_maximum: u16,
-    /// QoS 2 messages of this connection that the server has not released.
+    pub(crate) announced: Capacity,
+    /// Session expiry interval of CONNECT.
+    pub(crate) session_expiry_interval_s: u32,
+    /// QoS 2 messages of this connection that are acknowledged and that the server has not
+    /// released.
     pub(crate) unreleased: u16,
-    aliases: BTreeMap<u16, String>,
     keep_alive_ms: u64,
     connect_deadline: Millis,
     last_sent: Millis,
@@ -75,11 +122,13 @@ impl Connection {
             version: Version::V5,
             clean_start: true,
             allowed: Allowed::DEFAULT,
-            receive_maximum: u16::MAX,
-            maximum_packet_size_bytes: 0,
-            topic_alias_maximum: 0,
+            announced: Capacity {
+                receive_maximum: u16::MAX,
+                maximum_packet_size_bytes: 0,
+                topic_alias_maximum: 0,
+            },
+            session_expiry_interval_s: 0,
             unreleased: 0,
-            aliases: BTreeMap::new(),
             keep_alive_ms: 0,
             connect_deadline: Millis(0),
             last_sent: Millis(0),
@@ -88,44 +137,50 @@ impl Connection {
         }
     }
 
-    pub(crate) fn connecting(now: Millis, connect: &Connect<'_>, limits: &Limits) -> Connection {
-        let mut connection = Connection {
+    pub(crate) fn connecting(
+        now: Millis,
+        connect: &Connect<'_>,
+        limits: &Limits,
+        announced: Capacity,
+    ) -> Connection {
+        let expiry = connect.properties.iter().find_map(|property| match property {
+            Property::SessionExpiryIntervalS(s) => Some(s),
+            _ => None,
+        });
+        Connection {
             state: State::Connecting,
             version: connect.version,
             clean_start: connect.clean_start,
-            maximum_packet_size_bytes: limits.max_packet_size_bytes,
+            announced,
+            session_expiry_interval_s: expiry.unwrap_or(0),
             keep_alive_ms: u64::from(connect.keep_alive_s) * 1000,
             connect_deadline: now.plus(limits.connect_timeout_ms),
             last_sent: now,
             last_received: now,
             ..Connection::closed()
-        };
-        let announced = if connect.version.is_v5() { connect.properties } else { Properties::NONE };
-        for property in announced {
-            match property {
-                Property::ReceiveMaximum(max) => connection.receive_maximum = max,
-                Property::TopicAliasMaximum(max) => connection.topic_alias_maximum = max,
-                Property::MaximumPacketSizeBytes(max) => {
-                    connection.maximum_packet_size_bytes = max.min(limits.max_packet_size_bytes);
-                }
-                _ => {}
-            }
         }
-        connection
     }
 
     pub(crate) fn handle_connack(&mut self, ack: &ConnAck<'_>) {
         self.state = State::Connected;
         for property in ack.properties {
+            let allowed = &mut self.allowed;
             match property {
-                Property::ReceiveMaximum(max) => self.allowed.receive_maximum = max,
-                Property::MaximumPacketSizeBytes(max) => {
-                    self.allowed.maximum_packet_size_bytes = max;
+                Property::ReceiveMaximum(max) => allowed.receive_maximum = max,
+                Property::MaximumPacketSizeBytes(max) => allowed.maximum_packet_size_bytes = max,
+                Property::TopicAliasMaximum(max) => allowed.topic_alias_maximum = max,
+                Property::MaximumQos(0) => allowed.maximum_qos = QoS::AtMostOnce,
+                Property::MaximumQos(_) => allowed.maximum_qos = QoS::AtLeastOnce,
+                Property::RetainAvailable(available) => allowed.retain = available == 1,
+                Property::WildcardSubscriptionAvailable(available) => {
+                    allowed.wildcard_subscriptions = available == 1;
                 }
-                Property::TopicAliasMaximum(max) => self.allowed.topic_alias_maximum = max,
-                Property::MaximumQos(0) => self.allowed.maximum_qos = QoS::AtMostOnce,
-                Property::MaximumQos(_) => self.allowed.maximum_qos = QoS::AtLeastOnce,
-                Property::RetainAvailable(available) => self.allowed.retain = available == 1,
+                Property::SubscriptionIdentifierAvailable(available) => {
+                    allowed.subscription_identifiers = available == 1;
+                }
+                Property::SharedSubscriptionAvailable(available) => {
+                    allowed.shared_subscriptions = available == 1;
+                }
                 // [MQTT-3.2.2-21]
                 Property::ServerKeepAliveS(s) => self.keep_alive_ms = u64::from(s) * 1000,
                 _ => {}
@@ -138,6 +193,7 @@ impl Connection {
     }
 
     /// Whatever comes shows that the server lives, so it serves as the answer to a ping.
+    #[inline]
     pub(crate) fn handle_received(&mut self, now: Millis) {
         self.last_received = now;
         self.ping_sent = None;
@@ -171,38 +227,4 @@ impl Connection {
         self.ping_sent = Some(now);
         Due::Ping
     }
-
-    /// Learns the alias of a PUBLISH, or checks that it is known (section 3.3.2.3.4).
-    pub(crate) fn learn_alias(&mut self, publish: &Publish<'_>) -> Result<(), DecodeError> {
-        const INVALID: DecodeError = DecodeError {
-            reason: ReasonCode::TopicAliasInvalid,
-            what: "a topic alias that is too high or unknown",
-        };
-        let Some(alias) = topic_alias(publish) else { return Ok(()) };
-        if alias > self.topic_alias_maximum {
-            return Err(INVALID);
-        }
-        if !publish.topic.is_empty() {
-            self.aliases.insert(alias, publish.topic.into());
-            return Ok(());
-        }
-        if self.aliases.contains_key(&alias) { Ok(()) } else { Err(INVALID) }
-    }
-
-    /// The topic name of a PUBLISH that [`Connection::learn_alias`] let pass.
-    pub(crate) fn topic<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
-        if publish.topic.is_empty()
-            && let Some(topic) = topic_alias(publish).and_then(|alias| self.aliases.get(&alias))
-        {
-            return topic;
-        }
-        publish.topic
-    }
-}
-
-pub(crate) fn topic_alias(publish: &Publish<'_>) -> Option<u16> {
-    publish.properties.iter().find_map(|property| match property {
-        Property::TopicAlias(alias) => Some(alias),
-        _ => None,
-    })
 }

@@ -13,18 +13,34 @@ pub enum Error {
     AlreadyConnected,
     /// Too much is in flight or waits to be sent: try again after the next event or transmission.
     Full,
-    /// The server's maximum packet size forbids it.
+    /// The server's maximum packet size forbids it, or there is not so much memory.
     PacketTooLarge,
     /// The server's maximum QoS forbids it.
     QosNotSupported,
     /// The server keeps no retained messages.
     RetainNotSupported,
-    /// The topic alias is 0 or above the server's topic alias maximum.
+    /// The topic alias is 0 or above the server's topic alias maximum, or aliases are automatic.
     TopicAliasInvalid,
     /// A topic name is empty or contains a wildcard.
     TopicNameInvalid,
-    /// A topic filter is empty, or there is none at all.
+    /// A topic filter breaks a rule, or there is none at all.
     TopicFilterInvalid,
+    /// The server has no wildcard subscriptions, shared subscriptions or subscription identifiers.
+    SubscriptionNotSupported,
+    /// No message with this identifier waits for its acknowledgement.
+    PacketIdUnknown,
+    /// The reason code does not belong in the packet.
+    ReasonInvalid,
+    /// The authentication method is not that of CONNECT, or longer than the memory for it.
+    AuthenticationMethod,
+    /// An AUTH at a time when it is not the application's turn.
+    AuthenticationOrder,
+    /// DISCONNECT must not give a session expiry interval where CONNECT gave none.
+    SessionExpiryInvalid,
+    /// Messages in flight belong to a session of another protocol version: start clean.
+    SessionVersion,
+    /// What is to be restored has no or no possible identifier, or is not in order.
+    RestoreInvalid,
     /// The packet cannot be encoded.
     Encode(EncodeError),
 }
@@ -41,12 +57,24 @@ impl fmt::Display for Error {
             Error::NotConnected => "not connected",
             Error::AlreadyConnected => "already connected",
             Error::Full => "too many messages in flight",
-            Error::PacketTooLarge => "the packet is larger than the server accepts",
+            Error::PacketTooLarge => "the packet is larger than the server or the memory allows",
             Error::QosNotSupported => "the QoS is higher than the server accepts",
             Error::RetainNotSupported => "the server keeps no retained messages",
             Error::TopicAliasInvalid => "the topic alias is higher than the server accepts",
             Error::TopicNameInvalid => "a topic name must not be empty or contain + or #",
-            Error::TopicFilterInvalid => "a topic filter must not be empty",
+            Error::TopicFilterInvalid => "a topic filter is empty or has a misplaced + or #",
+            Error::SubscriptionNotSupported => "the server does not support such subscriptions",
+            Error::PacketIdUnknown => "no message with this identifier is to be acknowledged",
+            Error::ReasonInvalid => "the reason code does not belong in this packet",
+            Error::AuthenticationMethod => "the authentication method is not that of CONNECT",
+            Error::AuthenticationOrder => "no AUTH is to be sent now",
+            Error::SessionExpiryInvalid => {
+                "a session that ends with the connection cannot be given a later end"
+            }
+            Error::SessionVersion => {
+                "messages in flight belong to another protocol version: start clean"
+            }
+            Error::RestoreInvalid => "a restored packet identifier is missing or out of order",
             Error::Encode(error) => return error.fmt(f),
         })
     }

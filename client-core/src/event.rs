@@ -1,6 +1,6 @@
 //! What the application learns.
 
-use whimbrel_codec::{Ack, Auth, ConnAck, Disconnect, Publish, SubAck, UnsubAck};
+use whimbrel_codec::{Ack, Auth, ConnAck, Disconnect, PacketId, Publish, SubAck, UnsubAck};
 
 use crate::Failure;
 
@@ -19,6 +19,11 @@ pub enum Event<'a> {
     Refused(ConnAck<'a>),
     /// A message; QoS 2 only once. A topic alias is already resolved to its topic name.
     Message(Publish<'a>),
+    /// The server released a QoS 2 message: its identifier may come again with another one.
+    Released(PacketId),
+    /// The server has a QoS 2 message of the application, which must not be sent again;
+    /// [`Event::Published`] follows.
+    Received(PacketId),
     /// A message of the application has arrived, or was refused: the last of its acknowledgements.
     Published(Ack<'a>),
     /// The answer to `subscribe`.

@@ -31,25 +31,35 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", test))]
 extern crate alloc;
 
-#[cfg(feature = "alloc")]
+mod arena;
+mod arrivals;
+mod auth;
+mod buffer;
 mod client;
-#[cfg(feature = "alloc")]
+mod commands;
 mod connection;
 mod error;
 mod event;
-#[cfg(feature = "alloc")]
+mod filter;
+mod form;
 mod machine;
-#[cfg(feature = "alloc")]
+mod memory;
+mod output;
 mod session;
+mod storage;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 mod time;
+mod topics;
 
-#[cfg(feature = "alloc")]
+pub use arrivals::ArrivalSlot;
 pub use client::Client;
 pub use error::{Error, Failure};
 pub use event::Event;
+pub use memory::Memory;
+pub use session::OutgoingSlot;
 pub use time::{Limits, Millis};
+pub use topics::AliasSlot;

@@ -1,183 +1,79 @@
-//! What each packet of the server leads to, and what each command sends.
-
-use alloc::vec::Vec;
+//! What each packet of the server leads to, and the passing of time.
 
 use whimbrel_codec::{
-    Ack, Auth, ConnAck, Connect, DecodeError, Disconnect, Filters, Packet, PacketId, Properties,
-    Publish, QoS, ReasonCode, SubAck, Subscribe, Subscription, Topics, UnsubAck, Unsubscribe,
-    Version,
+    Ack, Auth, ConnAck, DecodeError, Disconnect, Packet, PacketId, PacketType, Property, Publish,
+    QoS, ReasonCode, SubAck, UnsubAck, Version,
 };
 
-use crate::connection::{Connection, Due, State, topic_alias};
-use crate::session::{Acked, Request, Session, put_ack};
-use crate::{Error, Event, Failure, Limits, Millis};
+use crate::arrivals::Arrivals;
+use crate::auth::Authentication;
+use crate::connection::{Connection, Due, State};
+use crate::output::Output;
+use crate::session::{Acked, Kept, Session};
+use crate::topics::{OutgoingAliases, Topics};
+use crate::{Event, Failure, Limits, Millis};
 
 /// Everything of a client but its input buffer, so that events can borrow that.
-pub(crate) struct Machine {
+pub(crate) struct Machine<'m> {
     pub(crate) limits: Limits,
-    pub(crate) session: Session,
+    pub(crate) session: Session<'m>,
     pub(crate) connection: Connection,
-    pub(crate) output: Vec<u8>,
+    pub(crate) output: Output<'m>,
+    pub(crate) arrivals: Arrivals<'m>,
+    /// What the server's aliases stand for.
+    pub(crate) incoming_topics: Topics<'m>,
+    pub(crate) outgoing_aliases: OutgoingAliases<'m>,
+    /// The most aliases that the application wants to be used by themselves.
+    pub(crate) automatic_aliases: u16,
+    pub(crate) authentication: Authentication<'m>,
+    /// The application acknowledges.
+    pub(crate) manual: bool,
 }
 
-type Handled<'a> = Result<Option<Event<'a>>, DecodeError>;
+pub(crate) type Handled<'a> = Result<Option<Event<'a>>, DecodeError>;
 
-/// Commands.
-impl Machine {
-    pub(crate) fn connect(&mut self, now: Millis, connect: &Connect<'_>) -> Result<(), Error> {
-        let mut packet = Vec::new();
-        Packet::Connect(*connect).encode(connect.version, &mut packet)?;
-        self.connection = Connection::connecting(now, connect, &self.limits);
-        self.session.reconnect();
-        self.output = packet;
-        Ok(())
-    }
-
-    pub(crate) fn publish(&mut self, publish: &Publish<'_>) -> Result<Option<PacketId>, Error> {
-        self.check_room()?;
-        self.check_publish(publish)?;
-        if publish.qos == QoS::AtMostOnce {
-            self.send(&Packet::Publish(*publish))?;
-            return Ok(None);
-        }
-        if self.session.in_flight() >= usize::from(self.limits.max_in_flight) {
-            return Err(Error::Full);
-        }
-        let packet_id = self.session.new_packet_id().ok_or(Error::Full)?;
-        // [MQTT-4.3.2-2] [MQTT-4.3.3-2] A first sending is no duplicate.
-        let publish = Publish { packet_id: Some(packet_id), dup: false, ..*publish };
-        let packet = self.encode(&Packet::Publish(publish))?;
-        self.session.push(packet_id, publish.qos, packet);
-        self.transmit();
-        Ok(Some(packet_id))
-    }
-
-    pub(crate) fn subscribe(
-        &mut self,
-        subscriptions: &[Subscription<'_>],
-        properties: Properties<'_>,
-    ) -> Result<PacketId, Error> {
-        self.check_room()?;
-        // [MQTT-3.8.3-2] [MQTT-4.7.3-1]
-        if subscriptions.is_empty() || subscriptions.iter().any(|s| s.filter.is_empty()) {
-            return Err(Error::TopicFilterInvalid);
-        }
-        let packet_id = self.session.new_packet_id().ok_or(Error::Full)?;
-        let filters = Filters::new(subscriptions);
-        self.send(&Packet::Subscribe(Subscribe { packet_id, properties, filters }))?;
-        self.session.request(packet_id, Request::Subscribe(subscriptions.len()));
-        Ok(packet_id)
-    }
-
-    pub(crate) fn unsubscribe(
-        &mut self,
-        filters: &[&str],
-        properties: Properties<'_>,
-    ) -> Result<PacketId, Error> {
-        self.check_room()?;
-        // [MQTT-3.10.3-2] [MQTT-4.7.3-1]
-        if filters.is_empty() || filters.iter().any(|filter| filter.is_empty()) {
-            return Err(Error::TopicFilterInvalid);
-        }
-        let packet_id = self.session.new_packet_id().ok_or(Error::Full)?;
-        let topics = Topics::new(filters);
-        self.send(&Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters: topics }))?;
-        let codes = if self.version().is_v5() { filters.len() } else { 0 };
-        self.session.request(packet_id, Request::Unsubscribe(codes));
-        Ok(packet_id)
-    }
-
-    pub(crate) fn authenticate(&mut self, auth: &Auth<'_>) -> Result<(), Error> {
-        if !matches!(self.connection.state, State::Connecting | State::Connected) {
-            return Err(Error::NotConnected);
-        }
-        self.send(&Packet::Auth(*auth))
-    }
-
-    /// [MQTT-3.14.4-1] Nothing is sent after DISCONNECT.
-    pub(crate) fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<(), Error> {
-        if self.connection.state != State::Connected {
-            return Err(Error::NotConnected);
-        }
-        self.send(&Packet::Disconnect(*disconnect))?;
-        self.connection.state = State::Closing;
-        Ok(())
-    }
-
-    fn check_room(&self) -> Result<(), Error> {
-        if self.connection.state != State::Connected {
-            return Err(Error::NotConnected);
-        }
-        if self.output.len() >= self.limits.max_output_bytes { Err(Error::Full) } else { Ok(()) }
-    }
-
-    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Error> {
-        let allowed = &self.connection.allowed;
-        // [MQTT-3.3.2-2] [MQTT-4.7.3-1]
-        if publish.topic.is_empty() || publish.topic.contains(['+', '#', '\0']) {
-            return Err(Error::TopicNameInvalid);
-        }
-        // [MQTT-3.2.2-11]
-        if publish.qos > allowed.maximum_qos {
-            return Err(Error::QosNotSupported);
-        }
-        // [MQTT-3.2.2-14]
-        if publish.retain && !allowed.retain {
-            return Err(Error::RetainNotSupported);
-        }
-        // [MQTT-3.2.2-17] [MQTT-3.3.2-8]
-        match topic_alias(publish) {
-            Some(alias) if alias == 0 || alias > allowed.topic_alias_maximum => {
-                Err(Error::TopicAliasInvalid)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// [MQTT-3.2.2-15] The server's maximum packet size.
-    fn check_size(&self, packet: &Packet<'_>) -> Result<usize, Error> {
-        let len = packet.encoded_len(self.version())?;
-        if len as u64 > u64::from(self.connection.allowed.maximum_packet_size_bytes) {
-            return Err(Error::PacketTooLarge);
-        }
-        Ok(len)
-    }
-
-    fn encode(&self, packet: &Packet<'_>) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(self.check_size(packet)?);
-        packet.encode(self.version(), &mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn send(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
-        self.check_size(packet)?;
-        Ok(packet.encode(self.connection.version, &mut self.output)?)
-    }
-
-    fn transmit(&mut self) {
-        let Connection { version, allowed, .. } = &self.connection;
-        self.session.transmit(*version, allowed.receive_maximum, &mut self.output);
-    }
-
-    fn version(&self) -> Version {
+impl Machine<'_> {
+    pub(crate) fn version(&self) -> Version {
         self.connection.version
     }
-}
 
-/// Inputs.
-impl Machine {
-    pub(crate) fn handle_timeout(&mut self, now: Millis) -> Option<Failure> {
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.state == State::Connected
+    }
+
+    /// Sends what waited for room or for acknowledgements.
+    #[inline]
+    pub(crate) fn transmit(&mut self) {
+        if self.is_connected() {
+            self.flush_answers();
+            self.session.transmit(self.connection.allowed.receive_maximum, &mut self.output);
+        }
+    }
+
+    /// True if a ping was due, which is a time to give memory back.
+    pub(crate) fn handle_timeout(&mut self, now: Millis) -> Result<bool, Failure> {
         let failure = match self.connection.handle_timeout(now) {
-            Due::Nothing => return None,
+            Due::Nothing => return Ok(false),
             Due::Ping => {
-                put_ack(&mut self.output, self.connection.version, Packet::PingReq);
-                return None;
+                self.shrink();
+                // What waits to be written will do as well.
+                if self.output.has_room() {
+                    self.output.put_answer(&[0xc0, 0]);
+                }
+                return Ok(true);
             }
             Due::ConnectTimeout => Failure::ConnectTimeout,
             Due::KeepAliveTimeout => Failure::KeepAliveTimeout,
         };
         self.close();
-        Some(failure)
+        Err(failure)
+    }
+
+    /// Gives memory back that holds nothing.
+    pub(crate) fn shrink(&mut self) {
+        self.session.shrink();
+        self.arrivals.shrink();
+        self.output.shrink();
     }
 
     pub(crate) fn close(&mut self) {
@@ -187,28 +83,31 @@ impl Machine {
 
     /// The server broke the protocol: tell it why and end the connection (section 4.13).
     pub(crate) fn fail(&mut self, error: DecodeError) -> Event<'static> {
-        if self.connection.state == State::Connected && self.version().is_v5() {
-            let disconnect = Disconnect::new(error.reason);
-            put_ack(&mut self.output, self.connection.version, Packet::Disconnect(disconnect));
+        if self.is_connected() && self.version().is_v5() {
+            self.output.put_answer(&[0xe0, 1, error.reason as u8]);
         }
         self.connection.state = State::Closing;
         Event::Failed(Failure::ServerMisbehaved(error))
     }
 
-    /// A topic alias in a message is checked, and left for the caller to resolve.
+    fn put_ack(&mut self, packet_type: PacketType, id: PacketId, reason: ReasonCode) {
+        let reason = if self.version().is_v5() { reason } else { ReasonCode::Success };
+        self.output.put_ack(packet_type, id, reason);
+    }
+
     pub(crate) fn handle_packet<'a>(&mut self, packet: Packet<'a>) -> Handled<'a> {
         if self.connection.state == State::Connecting {
             return match packet {
                 Packet::ConnAck(ack) => self.handle_connack(ack),
-                Packet::Auth(auth) => Ok(Some(Event::Auth(auth))),
-                // [MQTT-3.2.0-1]
+                Packet::Auth(auth) => self.handle_auth(auth),
+                // [MQTT-3.2.0-1] [MQTT-3.14.0-1]
                 _ => Err(DecodeError::protocol("a packet before CONNACK")),
             };
         }
         match packet {
             Packet::Publish(publish) => self.handle_publish(publish),
             Packet::PubAck(ack) => {
-                let acked = self.session.handle_puback(&ack)?;
+                let acked = self.session.handle_puback(ack.packet_id)?;
                 self.handle_acked(ack, acked)
             }
             Packet::PubRec(ack) => {
@@ -216,19 +115,21 @@ impl Machine {
                 self.handle_acked(ack, acked)
             }
             Packet::PubComp(ack) => {
-                let acked = self.session.handle_pubcomp(&ack)?;
+                let acked = self.session.handle_pubcomp(ack.packet_id)?;
                 self.handle_acked(ack, acked)
             }
             Packet::PubRel(ack) => self.handle_pubrel(ack),
             Packet::SubAck(ack) => self.handle_suback(ack),
             Packet::UnsubAck(ack) => self.handle_unsuback(ack),
             Packet::PingResp => Ok(None),
-            Packet::Auth(auth) => Ok(Some(Event::Auth(auth))),
-            Packet::Disconnect(disconnect) if self.version().is_v5() => {
-                self.close();
-                Ok(Some(Event::Disconnected(disconnect)))
-            }
-            _ => Err(DecodeError::protocol("a packet that no server sends")),
+            Packet::Auth(auth) => self.handle_auth(auth),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(disconnect),
+            // [MQTT-3.2.0-2] A second CONNACK is among them.
+            Packet::ConnAck(_)
+            | Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::PingReq => Err(DecodeError::protocol("a packet that no server sends")),
         }
     }
 
@@ -241,61 +142,159 @@ impl Machine {
         if ack.session_present && self.connection.clean_start {
             return Err(DecodeError::protocol("a session is present after a clean start"));
         }
+        self.authentication.handle_connack(&ack)?;
         self.connection.handle_connack(&ack);
         // 3.1 cannot say whether it knows the session.
         let resumed = ack.session_present
             || (self.version() == Version::V3_1 && !self.connection.clean_start);
         // [MQTT-3.2.2-5]
         let discarded = if resumed { 0 } else { self.session.discard() };
+        self.session.version = self.version();
+        let allowed = self.connection.allowed.topic_alias_maximum;
+        self.outgoing_aliases.restart(self.automatic_aliases.min(allowed));
         // [MQTT-4.4.0-1]
         self.transmit();
         Ok(Some(Event::Connected { ack, discarded }))
     }
 
-    fn handle_publish<'a>(&mut self, publish: Publish<'a>) -> Handled<'a> {
-        self.connection.learn_alias(&publish)?;
-        let Some(id) = publish.packet_id else { return Ok(Some(Event::Message(publish))) };
-        if publish.qos == QoS::AtLeastOnce {
-            // [MQTT-4.3.2-4]
-            put_ack(&mut self.output, self.connection.version, Packet::PubAck(Ack::new(id)));
-            return Ok(Some(Event::Message(publish)));
+    fn handle_auth<'a>(&mut self, auth: Auth<'a>) -> Handled<'a> {
+        let connected = self.is_connected();
+        self.authentication.handle_auth(&auth, connected)?;
+        Ok(Some(Event::Auth(auth)))
+    }
+
+    fn handle_disconnect<'a>(&mut self, disconnect: Disconnect<'a>) -> Handled<'a> {
+        if !self.version().is_v5() {
+            return Err(DecodeError::protocol("a packet that no server sends"));
         }
-        let new = self.session.handle_publish_qos2(id);
-        if new {
-            // [MQTT-3.3.4-9]
-            if self.connection.unreleased >= self.connection.receive_maximum {
-                return Err(DecodeError {
-                    reason: ReasonCode::ReceiveMaximumExceeded,
-                    what: "more QoS 2 messages than the receive maximum",
-                });
+        // [MQTT-3.14.2-2]
+        let expiry = |p| matches!(p, Property::SessionExpiryIntervalS(_));
+        if disconnect.properties.iter().any(expiry) {
+            return Err(DecodeError::protocol("a session expiry interval of the server"));
+        }
+        self.close();
+        Ok(Some(Event::Disconnected(disconnect)))
+    }
+
+    /// A topic alias is learnt or checked, and left for the caller to resolve.
+    #[inline]
+    pub(crate) fn handle_publish<'a>(&mut self, publish: Publish<'a>) -> Handled<'a> {
+        if !publish.properties.is_empty() {
+            self.learn_alias(&publish)?;
+        }
+        let Some(id) = publish.packet_id else { return Ok(Some(Event::Message(publish))) };
+        let qos2 = publish.qos == QoS::ExactlyOnce;
+        if qos2 && self.session.incoming().contains(id) {
+            // [MQTT-4.3.3-10]
+            self.acknowledge_now(id, true)?;
+            return Ok(None);
+        }
+        if self.manual {
+            if qos2 && publish.dup && self.arrivals.contains_qos2(id) {
+                return Ok(None);
             }
+            self.check_quota()?;
+            self.arrive(id, qos2, None)?;
+        } else {
+            if qos2 {
+                self.check_quota()?;
+            }
+            self.acknowledge_now(id, qos2)?;
+        }
+        Ok(Some(Event::Message(publish)))
+    }
+
+    /// [MQTT-3.3.4-9]
+    fn check_quota(&self) -> Result<(), DecodeError> {
+        let used = self.arrivals.len() + usize::from(self.connection.unreleased);
+        if used >= usize::from(self.connection.announced.receive_maximum) {
+            return Err(QUOTA);
+        }
+        Ok(())
+    }
+
+    /// [MQTT-4.3.2-4] [MQTT-4.3.3-8] Behind what waits for the application, if something does.
+    #[inline]
+    fn acknowledge_now(&mut self, id: PacketId, qos2: bool) -> Result<(), DecodeError> {
+        if self.arrivals.len() > 0 {
+            self.arrive(id, qos2, Some(ReasonCode::Success))?;
+            self.flush_answers();
+            return Ok(());
+        }
+        if !qos2 {
+            self.output.put_ack(PacketType::PubAck, id, ReasonCode::Success);
+            return Ok(());
+        }
+        if !self.session.incoming().contains(id) {
+            self.check_memory()?;
+            self.session.receive(id);
             self.connection.unreleased += 1;
         }
-        // [MQTT-4.3.3-8]
-        put_ack(&mut self.output, self.connection.version, Packet::PubRec(Ack::new(id)));
-        Ok(new.then_some(Event::Message(publish)))
+        self.output.put_ack(PacketType::PubRec, id, ReasonCode::Success);
+        Ok(())
+    }
+
+    fn arrive(
+        &mut self,
+        id: PacketId,
+        qos2: bool,
+        answer: Option<ReasonCode>,
+    ) -> Result<(), DecodeError> {
+        if qos2 && !self.session.incoming().contains(id) {
+            self.check_memory()?;
+            if answer.is_some() {
+                self.session.receive(id);
+            }
+        }
+        if self.arrivals.push(id, qos2, answer) { Ok(()) } else { Err(QUOTA) }
+    }
+
+    /// Whether the identifiers of all QoS 2 messages can be kept.
+    fn check_memory(&self) -> Result<(), DecodeError> {
+        let ids = self.session.incoming();
+        if ids.len() + self.arrivals.unanswered_qos2() < self.session.max_incoming() {
+            Ok(())
+        } else {
+            Err(QUOTA)
+        }
+    }
+
+    /// Acknowledgements go out in the order of the messages' arrival `[MQTT-4.6.0-2]`,
+    /// `[MQTT-4.6.0-3]`.
+    pub(crate) fn flush_answers(&mut self) {
+        while self.arrivals.len() > 0 && self.output.has_room() {
+            let Some(answer) = self.arrivals.pop_answered() else { return };
+            if answer.packet_type == PacketType::PubRec && !answer.reason.is_error() {
+                self.connection.unreleased += 1;
+            }
+            self.put_ack(answer.packet_type, answer.id, answer.reason);
+        }
     }
 
     fn handle_pubrel<'a>(&mut self, release: Ack<'_>) -> Handled<'a> {
         let id = release.packet_id;
-        let mut ack = Ack::new(id);
-        if self.session.handle_pubrel(id) {
-            self.connection.unreleased = self.connection.unreleased.saturating_sub(1);
-        } else {
-            ack.reason = ReasonCode::PacketIdNotFound;
-        }
+        let known = self.session.handle_pubrel(id);
         // [MQTT-4.3.3-11]
-        put_ack(&mut self.output, self.connection.version, Packet::PubComp(ack));
-        Ok(None)
+        if !known {
+            self.put_ack(PacketType::PubComp, id, ReasonCode::PacketIdNotFound);
+            return Ok(None);
+        }
+        self.connection.unreleased = self.connection.unreleased.saturating_sub(1);
+        self.output.put_ack(PacketType::PubComp, id, ReasonCode::Success);
+        Ok(Some(Event::Released(id)))
     }
 
+    #[inline]
     fn handle_acked<'a>(&mut self, ack: Ack<'a>, acked: Acked) -> Handled<'a> {
         match acked {
             Acked::Ignored => Ok(None),
-            Acked::Release(reason) => {
-                let release = Ack { reason, ..Ack::new(ack.packet_id) };
+            Acked::Release => {
                 // [MQTT-4.3.3-4]
-                put_ack(&mut self.output, self.connection.version, Packet::PubRel(release));
+                self.output.put_ack(PacketType::PubRel, ack.packet_id, ReasonCode::Success);
+                Ok(Some(Event::Received(ack.packet_id)))
+            }
+            Acked::ReleaseAgain(reason) => {
+                self.put_ack(PacketType::PubRel, ack.packet_id, reason);
                 Ok(None)
             }
             Acked::Done => {
@@ -307,15 +306,61 @@ impl Machine {
 
     /// [MQTT-3.8.4-2] [MQTT-3.8.4-6]
     fn handle_suback<'a>(&mut self, ack: SubAck<'a>) -> Handled<'a> {
-        let answer = Request::Subscribe(ack.codes.bytes().len());
+        let answer = Kept::Subscribe(ack.codes.bytes().len() as u32);
         self.session.handle_answer(ack.packet_id, answer)?;
         Ok(Some(Event::Subscribed(ack)))
     }
 
     /// [MQTT-3.10.4-4]
     fn handle_unsuback<'a>(&mut self, ack: UnsubAck<'a>) -> Handled<'a> {
-        let answer = Request::Unsubscribe(ack.codes.bytes().len());
+        let answer = Kept::Unsubscribe(ack.codes.bytes().len() as u32);
         self.session.handle_answer(ack.packet_id, answer)?;
         Ok(Some(Event::Unsubscribed(ack)))
     }
+
+    /// Learns the alias of a PUBLISH, or checks that it is known (section 3.3.2.3.4).
+    fn learn_alias(&mut self, publish: &Publish<'_>) -> Result<(), DecodeError> {
+        let invalid = |what| DecodeError { reason: ReasonCode::TopicAliasInvalid, what };
+        let Some(alias) = topic_alias(publish) else { return Ok(()) };
+        // [MQTT-3.1.2-26] [MQTT-3.3.2-8]
+        if alias == 0 || alias > self.connection.announced.topic_alias_maximum {
+            return Err(invalid("a topic alias is above what was announced"));
+        }
+        let at = usize::from(alias) - 1;
+        if publish.topic.is_empty() {
+            let known = self.incoming_topics.get(at).is_some();
+            return if known { Ok(()) } else { Err(invalid("an unknown topic alias")) };
+        }
+        if self.incoming_topics.set(at, publish.topic) {
+            return Ok(());
+        }
+        Err(DecodeError {
+            reason: ReasonCode::QuotaExceeded,
+            what: "the topics of the aliases need more memory than there is",
+        })
+    }
+
+    /// The topic name of a PUBLISH that was learnt from.
+    #[inline]
+    pub(crate) fn topic<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
+        if publish.topic.is_empty()
+            && let Some(alias) = topic_alias(publish)
+            && let Some(topic) = self.incoming_topics.get(usize::from(alias).wrapping_sub(1))
+        {
+            return topic;
+        }
+        publish.topic
+    }
+}
+
+const QUOTA: DecodeError = DecodeError {
+    reason: ReasonCode::ReceiveMaximumExceeded,
+    what: "more unacknowledged messages than the receive maximum",
+};
+
+pub(crate) fn topic_alias(publish: &Publish<'_>) -> Option<u16> {
+    publish.properties.iter().find_map(|property| match property {
+        Property::TopicAlias(alias) => Some(alias),
+        _ => None,
+    })
 }

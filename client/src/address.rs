@@ -59,7 +59,8 @@ pub(crate) fn bracketed(host: &str) -> String {
 }
 
 /// All that a URL can say: `mqtt://[user[:password]@]host[:port][/topic]` or
-/// `ws://[user[:password]@]host[:port][/path]`, with TLS `mqtts` and `wss`.
+/// `ws://[user[:password]@]host[:port][/path]`, with TLS `mqtts` and `wss`;
+/// or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// Where the broker is.
@@ -90,6 +91,14 @@ impl std::str::FromStr for Url {
     type Err = InvalidUrl;
 
     fn from_str(url: &str) -> Result<Url, InvalidUrl> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(InvalidUrl("no path after unix:"));
+            }
+            let address = Address::Unix(path.into());
+            return Ok(Url { address, tls: false, user_name: None, password: None, topic: None });
+        }
         let (scheme, rest) = url.split_once("://").ok_or(InvalidUrl("no mqtt:// or ws://"))?;
         let (websocket, tls) = match scheme {
             "mqtt" => (false, false),
@@ -189,6 +198,14 @@ mod tests {
         let url = parse("ws://h").unwrap();
         let path = "/mqtt".into();
         assert_eq!(url.address, Address::WebSocket { host: "h".into(), port: 8083, path });
+    }
+
+    #[test]
+    fn unix_sockets() {
+        for url in ["unix:/run/mqtt", "unix:///run/mqtt"] {
+            assert_eq!(parse(url).unwrap().address, Address::Unix("/run/mqtt".into()));
+        }
+        assert!(parse("unix:").is_err());
     }
 
     #[test]

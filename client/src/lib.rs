@@ -1,34 +1,83 @@
-//! MQTT clients on sockets: TCP, TLS, Unix sockets and WebSocket under `whimbrel-client-core`.
-//!
-//! [`single::Client`] blocks its thread and is what a tool needs. [`single::Link`] is the non-blocking piece
-//! below, for a loop that holds many connections at once.
+//! An MQTT client for any computer: it keeps itself connected, loses nothing that it took, and
+//! says what became of every message.
 //!
 //! ```no_run
-//! use std::time::Duration;
-//! use whimbrel_client::single::{Client, Settings};
-//! use whimbrel_client::{Address, Event};
-//! use whimbrel_codec::{Connect, Properties, QoS, Subscription, Version};
+//! use whimbrel_client::{Client, Filter, Message, QoS};
 //!
-//! let address = Address::Tcp { host: "localhost".into(), port: 1883 };
-//! let connect = Connect { keep_alive_s: 60, ..Connect::new(Version::V5, "boiler") };
-//! let (mut client, _) = Client::connect(&address, &connect, &Settings::default())?;
-//! client.subscribe(&[Subscription::new("boiler/#", QoS::AtLeastOnce)], Properties::NONE)?;
-//! loop {
-//!     if let Some(Event::Message(publish)) = client.poll(Duration::from_secs(1))? {
-//!         println!("{}: {} bytes", publish.topic, publish.payload.len());
-//!     }
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("mqtt://localhost")?.client_id("boiler").connect().await?;
+//!
+//! let mut commands = client.subscribe(Filter::new("boiler/set/#").qos(QoS::AtLeastOnce)).await?;
+//! let reading = Message::new("boiler/temperature", "64.5").qos(QoS::AtLeastOnce);
+//! client.publish(reading).await?.await?; // the broker has it
+//!
+//! while let Some(command) = commands.next().await {
+//!     println!("{}: {:?}", command.topic, command.payload);
 //! }
-//! # #[allow(unreachable_code)]
-//! # Ok::<(), whimbrel_client::Error>(())
+//! client.disconnect().await?;
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! # Publishing
+//!
+//! [`Client::publish`] waits while the queue is full, [`Client::try_publish`] fails instead. Both
+//! give a [`Completion`]: a future of what became of the message, which may be awaited, kept, or
+//! dropped. The queue has a limit ([`Builder::queue`]); while the broker is away, messages wait
+//! in it, and leave it when they expire ([`Message::expiry_s`]).
+//!
+//! # Receiving
+//!
+//! A [`Subscription`] is a stream of the messages of one filter. A message of QoS 1 or 2 is
+//! acknowledged when it is taken from the stream or, with [`Filter::manual_ack`], when the
+//! application calls [`Incoming::ack`]. What is not acknowledged is bounded by the receive
+//! maximum, so a consumer that is slow slows the broker down instead of filling memory.
+//!
+//! # Connections
+//!
+//! A lost connection is made again, at intervals that grow and differ by chance ([`Backoff`]).
+//! The client goes on with its session if the broker has kept it; otherwise it subscribes again,
+//! and publishes QoS 1 messages again that were not acknowledged. [`Client::events`] tells what
+//! happens.
+//!
+//! All futures may be dropped at any time: a message that `publish` has not accepted is not
+//! published, a message that `next` has not given is given next time, and a subscription that was
+//! not completed is taken back.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod backoff;
+pub mod blocking;
+mod client;
+mod completion;
+mod config;
+mod driver;
 mod error;
+mod event;
+mod filter;
+mod login;
+mod message;
+mod net;
+mod requests;
 pub mod single;
+mod state;
+mod subscription;
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
-pub use error::Error;
+pub use backoff::Backoff;
+pub use bytes::Bytes;
+pub use client::Client;
+pub use completion::Completion;
+pub use config::{Builder, Connector, Opening};
+pub use error::{AckError, Error, Outcome, PublishError, SubscribeError, Undelivered};
+pub use event::{Connected, Events, Status};
+pub use filter::{Filter, WhenFull};
+pub use login::Login;
+pub use message::{Incoming, Message, PropertyList};
+pub use net::Stream as ByteStream;
+pub use requests::{RequestError, Requester};
+pub use subscription::Subscription;
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};
+pub use whimbrel_codec::{PacketId, Property, QoS, ReasonCode, RetainHandling, Version};

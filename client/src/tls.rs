@@ -114,6 +114,10 @@ impl Tls {
         Ok(Tls(Arc::new(config)))
     }
 
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+
     /// A connection to the server of this name or address.
     pub(crate) fn connect(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
         let name = ServerName::try_from(host.to_owned());

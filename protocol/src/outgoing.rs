@@ -1,15 +1,17 @@
 //! The sender's side of QoS 1 and 2 (sections 4.3.2 and 4.3.3), with its packet identifiers.
 
-use alloc::collections::VecDeque;
+use core::marker::PhantomData;
 
 use whimbrel_codec::{PacketId, QoS};
 
+use crate::Ring;
+
 /// The most identifiers between the oldest unfinished delivery and the next one. A peer that
 /// never finishes one delivery and all others would otherwise make the ring grow to 65,535.
-const MAX_SPAN: usize = 16_384;
+pub const MAX_SPAN: usize = 16_384;
 
 /// A delivery that has begun and not ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InFlight<T> {
     /// QoS 1: sent, waits for PUBACK.
     Published(T),
@@ -25,40 +27,63 @@ pub enum InFlight<T> {
 /// ring is its distance from the front; the front is never empty; no identifier is used twice
 /// while in flight `[MQTT-2.2.1-3]`, `[MQTT-2.2.1-4]`.
 #[derive(Debug)]
-pub struct Outgoing<T> {
-    ring: VecDeque<Option<InFlight<T>>>,
+pub struct OutgoingIn<T, R> {
+    ring: R,
     /// Identifier of the ring's front; of the next delivery when the ring is empty.
     front: PacketId,
     in_flight: u16,
+    of: PhantomData<T>,
 }
 
-impl<T> Default for Outgoing<T> {
+/// Deliveries in flight in a queue that grows.
+#[cfg(feature = "alloc")]
+pub type Outgoing<T> = OutgoingIn<T, alloc::collections::VecDeque<Option<InFlight<T>>>>;
+
+impl<T, R: Default> Default for OutgoingIn<T, R> {
     fn default() -> Self {
-        Outgoing { ring: VecDeque::new(), front: PacketId::MIN, in_flight: 0 }
+        OutgoingIn::new(R::default())
     }
 }
 
-impl<T> Outgoing<T> {
+impl<T, R> OutgoingIn<T, R> {
+    /// Nothing in flight, and the first identifier comes next. `ring` is empty.
+    pub const fn new(ring: R) -> OutgoingIn<T, R> {
+        OutgoingIn { ring, front: PacketId::MIN, in_flight: 0, of: PhantomData }
+    }
+}
+
+impl<T, R: Ring<Option<InFlight<T>>>> OutgoingIn<T, R> {
     /// How many deliveries are in flight.
     pub const fn in_flight(&self) -> u16 {
         self.in_flight
     }
 
+    /// Identifiers from the oldest delivery in flight to the newest, both included.
+    pub fn span(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Whether one more may begin under the peer's receive maximum `[MQTT-3.3.4-9]`.
     pub fn has_room(&self, receive_maximum: u16) -> bool {
-        self.in_flight < receive_maximum && self.ring.len() < MAX_SPAN
+        self.in_flight < receive_maximum && self.ring.len() < MAX_SPAN && self.ring.has_room()
+    }
+
+    /// The identifier that [`OutgoingIn::begin`] will give.
+    pub fn next_id(&self) -> PacketId {
+        id_at(self.front, self.ring.len())
     }
 
     /// Begins a delivery and gives its identifier. `qos` is 1 or 2. The caller has asked
-    /// [`Outgoing::has_room`].
+    /// [`OutgoingIn::has_room`].
     pub fn begin(&mut self, qos: QoS, delivery: T) -> PacketId {
         debug_assert!(qos != QoS::AtMostOnce && self.ring.len() < usize::from(u16::MAX));
-        let id = id_at(self.front, self.ring.len());
-        self.ring.push_back(Some(if qos == QoS::ExactlyOnce {
+        let id = self.next_id();
+        let begun = self.ring.push_back(Some(if qos == QoS::ExactlyOnce {
             InFlight::PublishedOnce(delivery)
         } else {
             InFlight::Published(delivery)
         }));
+        debug_assert!(begun);
         self.in_flight += 1;
         id
     }
@@ -70,13 +95,19 @@ impl<T> Outgoing<T> {
             self.front = id;
         }
         let place = self.place(id);
-        if place < self.ring.len() {
+        if place < self.ring.len() || place >= usize::from(u16::MAX) {
             return false;
         }
-        self.ring.resize_with(place, || None);
-        self.ring.push_back(Some(delivery));
-        self.in_flight += 1;
-        true
+        let before = self.ring.len();
+        let gap = (before..place).all(|_| self.ring.push_back(None));
+        if gap && self.ring.push_back(Some(delivery)) {
+            self.in_flight += 1;
+            return true;
+        }
+        while self.ring.len() > before {
+            self.ring.remove(self.ring.len() - 1);
+        }
+        false
     }
 
     /// PUBACK: ends a QoS 1 delivery. None if `id` is not one.
@@ -148,20 +179,48 @@ impl<T> Outgoing<T> {
     /// What is in flight, oldest first: the order in which a resumed session repeats it
     /// `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
     pub fn iter(&self) -> impl Iterator<Item = (PacketId, &InFlight<T>)> {
-        let front = self.front;
-        self.ring
-            .iter()
-            .enumerate()
-            .filter_map(move |(at, slot)| Some((id_at(front, at), slot.as_ref()?)))
+        (0..self.ring.len()).filter_map(|at| self.at(at))
+    }
+
+    /// The delivery that is `place` identifiers behind the oldest one, if it is in flight.
+    pub fn at(&self, place: usize) -> Option<(PacketId, &InFlight<T>)> {
+        Some((id_at(self.front, place), self.ring.get(place)?.as_ref()?))
+    }
+
+    /// As [`OutgoingIn::iter`], to change what is kept of them.
+    pub fn iter_mut<'a>(&'a mut self) -> impl Iterator<Item = &'a mut InFlight<T>>
+    where
+        T: 'a,
+    {
+        self.ring.iter_mut().flatten()
+    }
+
+    /// Ends all deliveries. Identifiers go on where they were.
+    pub fn clear(&mut self) {
+        self.front = self.next_id();
+        self.ring.clear();
+        self.in_flight = 0;
+    }
+
+    /// Ends the deliveries for which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&InFlight<T>) -> bool) {
+        for slot in self.ring.iter_mut() {
+            if slot.as_ref().is_some_and(|delivery| !keep(delivery)) {
+                *slot = None;
+                self.in_flight -= 1;
+            }
+        }
+        self.trim();
     }
 
     /// Takes the deliveries for which `give_up` says so, oldest first.
+    #[cfg(feature = "alloc")]
     pub fn extract<'a>(
         &'a mut self,
         mut give_up: impl FnMut(&InFlight<T>) -> bool + 'a,
     ) -> alloc::vec::Vec<InFlight<T>> {
         let mut taken = alloc::vec::Vec::new();
-        for slot in &mut self.ring {
+        for slot in self.ring.iter_mut() {
             if slot.as_ref().is_some_and(&mut give_up) {
                 taken.extend(slot.take());
                 self.in_flight -= 1;
@@ -173,13 +232,11 @@ impl<T> Outgoing<T> {
 
     /// Gives memory back that a burst has left.
     pub fn shrink(&mut self) {
-        if self.ring.is_empty() {
-            self.ring = VecDeque::new();
-        }
+        self.ring.shrink();
     }
 
-    /// Where in the ring the identifier would be.
-    fn place(&self, id: PacketId) -> usize {
+    /// How many identifiers `id` is behind the oldest one in flight.
+    pub fn place(&self, id: PacketId) -> usize {
         let (id, front) = (usize::from(id.get()), usize::from(self.front.get()));
         if id >= front { id - front } else { id + 65_535 - front }
     }
@@ -195,7 +252,7 @@ impl<T> Outgoing<T> {
     }
 
     fn trim(&mut self) {
-        while let Some(None) = self.ring.front() {
+        while let Some(None) = self.ring.get(0) {
             self.ring.pop_front();
             self.front = self.front.next();
         }

@@ -11,7 +11,7 @@ const T0: Millis = Millis(1_000);
 
 /// A client and the other end of its connection, spoken to in packets.
 struct Script {
-    client: Client,
+    client: Client<'static>,
     version: Version,
 }
 
@@ -106,7 +106,7 @@ fn qos_2_out_is_four_packets() {
         assert_eq!(s.client.publish(&publish(QOS2, None)), Ok(Some(id(1))));
         s.expect_sent(&[Packet::Publish(publish(QOS2, Some(1)))]);
         s.recv(Packet::PubRec(Ack::new(id(1))));
-        assert_eq!(s.client.poll_event(), None);
+        s.expect_event(Event::Received(id(1)));
         s.expect_sent(&[Packet::PubRel(Ack::new(id(1)))]);
         s.recv(Packet::PubComp(Ack::new(id(1))));
         s.expect_event(Event::Published(Ack::new(id(1))));
@@ -124,6 +124,7 @@ fn qos_2_in_is_delivered_once() {
     s.expect_sent(&[Packet::PubRec(Ack::new(id(7))), Packet::PubRec(Ack::new(id(7)))]);
     s.recv(Packet::PubRel(Ack::new(id(7))));
     s.recv(Packet::Publish(publish(QOS2, Some(7))));
+    s.expect_event(Event::Released(id(7)));
     s.expect_event(Event::Message(publish(QOS2, Some(7)))); // [MQTT-4.3.3-12]
     s.expect_sent(&[Packet::PubComp(Ack::new(id(7))), Packet::PubRec(Ack::new(id(7)))]);
 }
@@ -193,7 +194,7 @@ fn a_resumed_session_goes_on_with_dup_and_in_order() {
     }
     s.sent();
     s.recv(Packet::PubRec(Ack::new(id(1))));
-    assert_eq!(s.client.poll_event(), None);
+    s.expect_event(Event::Received(id(1)));
     s.client.handle_connection_lost(); // PUBREL is lost.
     s.client.connect(T0, &connect).unwrap();
     s.sent();

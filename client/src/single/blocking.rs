@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Messages in flight, and whether anything waits for an answer.
-    pub fn core(&self) -> &whimbrel_client_core::Client {
+    pub fn core(&self) -> &whimbrel_client_core::Client<'static> {
         &self.link.client
     }
 

@@ -23,7 +23,7 @@ const FRAME_LEN_MAX: usize = 64 * 1024;
 /// [`Link::drive`] whenever it is readable, writable or has been given a command.
 pub struct Link {
     /// For commands and getters; its inputs and outputs are the link's business.
-    pub client: Client,
+    pub client: Client<'static>,
     stream: Stream,
     tls: Option<Box<ClientConnection>>,
     websocket: Option<WebSocket>,
@@ -263,7 +263,7 @@ impl WebSocket {
     }
 
     /// Frames the client's next bytes once those before are gone.
-    fn fill(&mut self, client: &mut Client, now: Millis) -> &[u8] {
+    fn fill(&mut self, client: &mut Client<'_>, now: Millis) -> &[u8] {
         if self.pending.is_empty()
             && let Some(bytes) = client.poll_transmit()
         {

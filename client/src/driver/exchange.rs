@@ -1,0 +1,451 @@
+//! One network connection: bytes of the core out, bytes of the broker in, and time.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use whimbrel_client_core::Event;
+use whimbrel_codec::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
+
+use super::First;
+use crate::login::{Attempt, Conversation};
+use crate::net::Link;
+use crate::state::{Closing, Phase, Shared, State};
+use crate::{Connected, Error, PropertyList, Status};
+
+/// Bytes read at a time. The buffer is one for a thread, so an idle connection has none.
+const READ_LEN: usize = 64 * 1024;
+/// Bytes of the core's output taken at a time.
+const WRITE_LEN: usize = 64 * 1024;
+/// Rounds before other tasks get their turn.
+const ROUNDS: usize = 16;
+/// How long to wait for the broker to close the connection after DISCONNECT.
+const LINGER: Duration = Duration::from_millis(500);
+/// An output buffer that is larger is given back before the task sleeps.
+const OUTPUT_KEPT_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_LEN]);
+}
+
+type Renewal = Pin<Box<dyn Future<Output = Result<Attempt, Error>> + Send>>;
+
+pub(super) struct Exchange {
+    shared: Arc<Shared>,
+    link: Link,
+    /// On its way to the socket, after the `written` bytes that are there.
+    output: Vec<u8>,
+    written: usize,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// The authentication method, if there is one.
+    method: Option<String>,
+    conversation: Option<Box<dyn Conversation>>,
+    renew_at: Option<Instant>,
+    renewal: Option<Renewal>,
+    /// Nothing was read, for the consumers' sake.
+    is_full: bool,
+    /// The core has events that it gives when there is room for what they lead to.
+    has_events: bool,
+}
+
+/// What is done once the lock is given back, or the core no longer lent.
+#[derive(Default)]
+struct After {
+    connected: Option<Connected>,
+    auth: Option<(ReasonCode, Vec<u8>)>,
+    error: Option<Error>,
+}
+
+impl Exchange {
+    pub(super) fn new(shared: Arc<Shared>, link: Link, attempt: Attempt) -> Exchange {
+        Exchange {
+            shared,
+            link,
+            output: Vec::new(),
+            written: 0,
+            timer: None,
+            method: attempt.shown.method.map(|(method, _)| method),
+            conversation: attempt.conversation,
+            renew_at: attempt.renew_at,
+            renewal: None,
+            is_full: false,
+            has_events: false,
+        }
+    }
+
+    /// Ready when the connection has ended: as asked, or by an error.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut Option<First>,
+        failures: &mut u32,
+    ) -> Poll<Result<(), Error>> {
+        for _ in 0..ROUNDS {
+            let mut progress = self.poll_write(cx)?;
+            let (read, connected) = self.poll_read(cx)?;
+            progress |= read;
+            if let Some(connected) = connected {
+                *failures = 0;
+                self.shared.tell(Status::Connected(connected.clone()));
+                if let Some(first) = first.take() {
+                    // Who waited may have given up; the client then ends by itself.
+                    let _ = first.send(Ok(connected));
+                }
+            }
+            progress |= self.poll_renewal(cx)?;
+            if !progress {
+                ready!(self.poll_idle(cx))?;
+            }
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// DISCONNECT is written.
+    fn is_over(&self) -> bool {
+        let state = self.shared.lock();
+        state.closing.is_some_and(|closing| closing.disconnect_sent)
+            && self.output.is_empty()
+            && state.core.is_closed()
+    }
+
+    /// Writes what there is, as far as the socket takes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let mut progress = false;
+        loop {
+            if self.written == self.output.len() {
+                self.output.clear();
+                self.written = 0;
+                if !self.fill()? {
+                    if let Poll::Ready(result) = self.link.poll_flush(cx) {
+                        result?;
+                        self.shared.lock().outbox.handle_written();
+                    }
+                    return Ok(progress);
+                }
+            }
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            match self.link.poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(Error::Lost(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(len)) => self.written += len,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(progress),
+            }
+            progress = true;
+        }
+    }
+
+    /// Takes output of the core; true if there was some.
+    fn fill(&mut self) -> Result<bool, Error> {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        state.flush(now);
+        if state.outbox.waiting > 0 && state.outbox.has_room() {
+            self.shared.room_has_come();
+        }
+        self.disconnect_if_due(&mut state, now)?;
+        let State { core, outbox, .. } = &mut *state;
+        let Some(bytes) = core.poll_transmit() else { return Ok(false) };
+        let bytes = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        self.output.extend_from_slice(bytes);
+        let len = bytes.len();
+        core.handle_transmitted(self.shared.millis(now), len);
+        outbox.handle_taken(len);
+        Ok(true)
+    }
+
+    /// Sends DISCONNECT once nothing is left to deliver, or there is no more time for it.
+    fn disconnect_if_due(&self, state: &mut State, now: Instant) -> Result<(), Error> {
+        let Some(Closing { deadline, disconnect_sent: false }) = state.closing else {
+            return Ok(());
+        };
+        if !state.outbox.is_done() && now < deadline {
+            return Ok(());
+        }
+        if !state.is_online() {
+            // Nothing can be said before CONNACK; who waits for it until the end gives up.
+            return if now < deadline { Ok(()) } else { Err(Error::Timeout) };
+        }
+        let mut properties = self.shared.config.disconnect_properties.clone();
+        if !self.shared.config.session_is_kept() && self.shared.config.version.is_v5() {
+            properties.push(Property::SessionExpiryIntervalS(0));
+        }
+        let reason = ReasonCode::Success;
+        let sent = state.core.disconnect(&Disconnect { reason, properties: properties.view() });
+        match sent {
+            Ok(()) => state.closing = Some(Closing { deadline, disconnect_sent: true }),
+            Err(whimbrel_client_core::Error::Full) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Reads once; true if there was something.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<(bool, Option<Connected>), Error> {
+        {
+            let shared = self.shared.clone();
+            let mut state = shared.lock();
+            if !state.core.wants_bytes() {
+                return Ok((false, None));
+            }
+            if self.has_events {
+                return Ok((true, self.drain(&mut state)?));
+            }
+            self.is_full = state.inbox.is_full();
+            if self.is_full {
+                return Ok((false, None));
+            }
+        }
+        BUFFER.with_borrow_mut(|buffer| match self.link.poll_read(cx, buffer) {
+            Poll::Pending => Ok((false, None)),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(bytes)) => {
+                let shared = self.shared.clone();
+                let now = shared.now();
+                let mut state = shared.lock();
+                state.core.handle_bytes(now, bytes);
+                Ok((true, self.drain(&mut state)?))
+            }
+        })
+    }
+
+    /// Acts on the core's events.
+    fn drain(&mut self, state: &mut State) -> Result<Option<Connected>, Error> {
+        let mut after = After::default();
+        let State { core, outbox, inbox, connection, .. } = state;
+        while let Some(event) = core.poll_event() {
+            match event {
+                Event::Message(publish) => inbox.deliver(&publish, &self.shared, *connection),
+                Event::Published(ack) => outbox.handle_published(&ack),
+                Event::Received(packet_id) => outbox.handle_received(packet_id),
+                Event::Released(_) => {}
+                Event::Subscribed(ack) => inbox.handle_suback(&ack),
+                Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
+                Event::Connected { ack, .. } => {
+                    outbox.handle_connected(ack.session_present);
+                    inbox.handle_connected(&ack);
+                    let data = auth_data(&ack.properties);
+                    after.auth = self.method.as_ref().map(|_| (ReasonCode::Success, data));
+                    after.connected = Some(connected(&ack));
+                }
+                Event::Auth(auth) => {
+                    after.auth = Some((auth.reason, auth_data(&auth.properties)));
+                }
+                Event::Refused(ack) => {
+                    let text = reason_string(&ack.properties);
+                    after.error = Some(Error::Refused(ack.reason, text));
+                }
+                Event::Disconnected(disconnect) => {
+                    let text = reason_string(&disconnect.properties);
+                    after.error = Some(Error::Disconnected(disconnect.reason, text));
+                }
+                Event::Failed(failure) => after.error = Some(Error::Failed(failure)),
+            }
+        }
+        self.has_events = !core.wants_bytes();
+        for filter in inbox.take_missed() {
+            self.shared.tell(Status::Missed { filter });
+        }
+        self.act(state, after)
+    }
+
+    fn act(&mut self, state: &mut State, after: After) -> Result<Option<Connected>, Error> {
+        if let Some(error) = after.error {
+            return Err(error);
+        }
+        if let Some((reason, data)) = after.auth {
+            self.authenticate(state, reason, &data)?;
+        }
+        let Some(mut connected) = after.connected else { return Ok(None) };
+        if connected.client_id.is_empty() {
+            let id = state.assigned_client_id.as_ref();
+            connected.client_id = id.unwrap_or(&self.shared.config.client_id).clone();
+        } else {
+            state.assigned_client_id = Some(connected.client_id.clone());
+        }
+        let basis = connected.properties.iter().find_map(|property| match property {
+            Property::ResponseInformation(basis) => Some(basis.into()),
+            _ => None,
+        });
+        state.response_information = basis;
+        state.phase = Phase::Online;
+        state.connected_before = true;
+        Ok(Some(connected))
+    }
+
+    /// The next step of an authentication.
+    fn authenticate(
+        &mut self,
+        state: &mut State,
+        reason: ReasonCode,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let (Some(method), Some(conversation)) = (&self.method, &mut self.conversation) else {
+            return Ok(());
+        };
+        if reason == ReasonCode::Success {
+            return conversation.finish(data).map_err(Error::Login);
+        }
+        let data = conversation.answer(data).map_err(Error::Login)?;
+        send_auth(state, ReasonCode::ContinueAuthentication, method, &data)
+    }
+
+    /// Shows something new before what was shown expires.
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        if self.renewal.is_none() && self.renew_at.is_some_and(|at| at <= Instant::now()) {
+            self.renew_at = None;
+            let shared = self.shared.clone();
+            self.renewal = Some(Box::pin(async move { shared.config.login.renew().await }));
+        }
+        let Some(renewal) = &mut self.renewal else { return Ok(false) };
+        let Poll::Ready(attempt) = renewal.as_mut().poll(cx) else { return Ok(false) };
+        self.renewal = None;
+        let attempt = attempt?;
+        self.renew_at = attempt.renew_at;
+        self.conversation = attempt.conversation;
+        if let Some((method, data)) = attempt.shown.method {
+            let mut state = self.shared.lock();
+            send_auth(&mut state, ReasonCode::Reauthenticate, &method, &data)?;
+        }
+        Ok(true)
+    }
+
+    /// Sleeps if there is nothing to do: pending then, and ready to go on otherwise.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        // Between the last look and this lock something may have changed.
+        if self.is_full && !state.inbox.is_full() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.written == self.output.len() {
+            state.flush(Instant::now());
+            if state.core.poll_transmit().is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.output.capacity() > OUTPUT_KEPT_BYTES {
+                self.output = Vec::new();
+            }
+        }
+        let core = state.core.poll_timeout().map(|at| shared.instant(at));
+        let closing = state.closing.filter(|c| !c.disconnect_sent).map(|c| c.deadline);
+        let next = [core, closing, state.outbox.next_expiry(), self.renew_at];
+        state.driver_sleeps(cx.waker());
+        let next = next.into_iter().flatten().min();
+        drop(state);
+        ready!(self.poll_timer(cx, next));
+        self.handle_time().map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Ready(Ok(())))
+    }
+
+    /// Ready when the timer has run out. A timer that is early only looks again: so the deadline,
+    /// which moves with every packet, costs nothing.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, next: Option<Instant>) -> Poll<()> {
+        let Some(next) = next else { return Poll::Pending };
+        match &mut self.timer {
+            Some((at, timer)) if next < *at => {
+                *at = next;
+                timer.as_mut().reset(next);
+            }
+            Some(_) => {}
+            None => self.timer = Some((next, Box::pin(sleep_until(next)))),
+        }
+        if let Some((_, timer)) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.timer = None;
+        Poll::Ready(())
+    }
+
+    fn handle_time(&mut self) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        let now = Instant::now();
+        state.outbox.expire(now);
+        let now = shared.millis(now);
+        if state.inbox.is_full() {
+            // Nothing is read for the consumers' sake, which is no silence of the broker.
+            state.core.handle_bytes(now, &[]);
+        }
+        state.core.handle_timeout(now);
+        self.drain(&mut state).map(drop)
+    }
+
+    /// Says good-bye. To close while bytes wait to be read resets the connection, and a reset can
+    /// overtake the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
+    pub(super) async fn close(mut self) {
+        // What the core had to say last, such as why it gave the connection up.
+        let _ = self.fill();
+        let farewell = poll_fn(|cx| {
+            while self.written < self.output.len() {
+                let rest = self.output.get(self.written..).unwrap_or_default();
+                match ready!(self.link.poll_write(cx, rest)) {
+                    Ok(len) if len > 0 => self.written += len,
+                    _ => return Poll::Ready(()),
+                }
+            }
+            if ready!(self.link.poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            if ready!(self.link.poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            BUFFER.with_borrow_mut(|buffer| {
+                while ready!(self.link.poll_read(cx, buffer)).is_ok() {}
+                Poll::Ready(())
+            })
+        });
+        // A broker that does not close keeps nobody waiting.
+        let _ = timeout(LINGER, farewell).await;
+    }
+}
+
+fn send_auth(
+    state: &mut State,
+    reason: ReasonCode,
+    method: &str,
+    data: &[u8],
+) -> Result<(), Error> {
+    let list: PropertyList =
+        [Property::AuthenticationMethod(method), Property::AuthenticationData(data)]
+            .into_iter()
+            .collect();
+    state.core.authenticate(&Auth { reason, properties: list.view() })?;
+    state.wake_driver();
+    Ok(())
+}
+
+/// With the identifier that the broker has assigned, if it has.
+fn connected(ack: &ConnAck<'_>) -> Connected {
+    let client_id = ack.properties.iter().find_map(|property| match property {
+        Property::AssignedClientIdentifier(id) => Some(id.into()),
+        _ => None,
+    });
+    Connected {
+        session_present: ack.session_present,
+        client_id: client_id.unwrap_or_default(),
+        properties: PropertyList::copy_of(&ack.properties),
+    }
+}
+
+fn auth_data(properties: &Properties<'_>) -> Vec<u8> {
+    let data = properties.iter().find_map(|property| match property {
+        Property::AuthenticationData(data) => Some(data.to_vec()),
+        _ => None,
+    });
+    data.unwrap_or_default()
+}
+
+fn reason_string(properties: &Properties<'_>) -> Option<String> {
+    properties.iter().find_map(|property| match property {
+        Property::ReasonString(text) => Some(text.into()),
+        _ => None,
+    })
+}

@@ -1,0 +1,126 @@
+//! The task that keeps a client connected.
+
+mod exchange;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::login::Attempt;
+use crate::net::{self, Link};
+use crate::state::Shared;
+use crate::{Connected, Error, Status};
+use exchange::Exchange;
+
+type First = oneshot::Sender<Result<Connected, Error>>;
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    /// Waits for the first attempt, which then must succeed.
+    first: Option<First>,
+    /// Attempts that failed one after another.
+    failures: u32,
+}
+
+impl Driver {
+    pub(crate) const fn new(shared: Arc<Shared>, first: Option<First>) -> Driver {
+        Driver { shared, first, failures: 0 }
+    }
+
+    /// Ends when the client does.
+    pub(crate) async fn run(mut self) {
+        let why = loop {
+            let Err(error) = self.connection().await else { break None };
+            {
+                let mut state = self.shared.lock();
+                state.handle_lost(self.shared.config.session_stays());
+            }
+            if let Some(first) = self.first.take() {
+                // Nobody may wait for it any more.
+                let _ = first.send(Err(error));
+                break None;
+            }
+            self.failures += 1;
+            let error = Arc::new(error);
+            if error.is_final() || !self.shared.config.reconnects {
+                let why = error.clone();
+                self.shared.tell(Status::Disconnected { why, retry_in: None });
+                break Some(error);
+            }
+            let wait = self.shared.config.backoff.wait(self.failures);
+            self.shared.tell(Status::Disconnected { why: error, retry_in: Some(wait) });
+            if self.unless_ended(sleep(wait)).await.is_none() {
+                break None;
+            }
+        };
+        self.shared.lock().handle_closed(why);
+        self.shared.room.notify_waiters();
+        self.shared.tell(Status::Closed);
+    }
+
+    /// One connection from its beginning to its end; fine if the client is to end.
+    async fn connection(&mut self) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let Some(opened) = self.unless_ended(open(&shared)).await else { return Ok(()) };
+        let (link, attempt) = opened?;
+        {
+            let mut state = shared.lock();
+            let id = state.assigned_client_id.clone();
+            let id = id.as_deref().unwrap_or(&shared.config.client_id);
+            let again = state.connected_before;
+            let now = shared.now();
+            shared.config.with_connect(id, again, &attempt.shown, |connect| {
+                state.core.connect(now, connect)
+            })?;
+        }
+        let mut exchange = Exchange::new(shared, link, attempt);
+        let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.failures)).await;
+        exchange.close().await;
+        result
+    }
+
+    /// Does something without a connection; none if the client is to end first. Meanwhile what
+    /// expires in the queue is taken out.
+    async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut timer = pin!(sleep(Duration::ZERO));
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            loop {
+                let now = Instant::now();
+                let mut state = self.shared.lock();
+                state.outbox.expire(now);
+                if state.outbox.waiting > 0 && state.outbox.has_room() {
+                    self.shared.room_has_come();
+                }
+                let closing = state.closing;
+                if closing.is_some_and(|c| c.deadline <= now || state.outbox.is_done()) {
+                    return Poll::Ready(None);
+                }
+                let deadline = closing.map(|closing| closing.deadline);
+                let next = [deadline, state.outbox.next_expiry()].into_iter().flatten().min();
+                state.driver_sleeps(cx.waker());
+                drop(state);
+                let Some(next) = next else { return Poll::Pending };
+                timer.set(sleep_until(next));
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+}
+
+async fn open(shared: &Shared) -> Result<(Link, Attempt), Error> {
+    let attempt = shared.config.login.begin().await?;
+    let link = net::connect(&shared.config, attempt.shown.bearer.as_deref()).await?;
+    Ok((link, attempt))
+}

@@ -1,0 +1,63 @@
+//! What becomes of the connection, for whoever wants to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::{Error, PropertyList};
+
+/// Something that happened to the connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// The broker accepted the connection.
+    Connected(Connected),
+    /// The connection is gone, or an attempt failed.
+    Disconnected {
+        /// Why.
+        why: Arc<Error>,
+        /// How long until the next attempt; none if there will be none.
+        retry_in: Option<Duration>,
+    },
+    /// Messages that nobody could take were dropped: QoS 0 for a subscription whose queue is full.
+    Missed {
+        /// The subscription's filter.
+        filter: Arc<str>,
+    },
+    /// The client has ended, as asked.
+    Closed,
+}
+
+/// What CONNACK said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Whether the broker knew the session.
+    pub session_present: bool,
+    /// The client identifier in use; the broker's choice if it was asked to make one up.
+    pub client_id: String,
+    /// The broker's properties (5.0).
+    pub properties: PropertyList,
+}
+
+/// The stream of [`Status`], from the moment it was asked for.
+pub struct Events {
+    receiver: broadcast::Receiver<Status>,
+}
+
+impl Events {
+    pub(crate) const fn new(receiver: broadcast::Receiver<Status>) -> Events {
+        Events { receiver }
+    }
+
+    /// The next one; none when the client is gone. Who falls far behind misses the oldest.
+    pub async fn next(&mut self) -> Option<Status> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(status) => return Some(status),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Subscriptions, and the way of a message to those that want it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use slab::Slab;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+use whimbrel_client_core::{Client as Core, Error as CommandError};
+use whimbrel_codec::{
+    ConnAck, PacketId, Properties, Property, Publish, QoS, ReasonCode, SubAck, Subscription,
+    UnsubAck,
+};
+
+use super::queue::{Pushed, Queue};
+use super::{AckToken, Shared};
+use crate::{Filter, Incoming, PropertyList, SubscribeError};
+
+/// Topics whose subscriptions are remembered.
+const MOST_ROUTES: usize = 1024;
+/// QoS 0 messages kept that no subscription wants yet.
+const MOST_UNCLAIMED: usize = 1024;
+
+type Answer = Result<ReasonCode, SubscribeError>;
+
+/// What a caller waits for, and where the answer comes.
+pub(crate) struct Wanted {
+    pub(crate) key: usize,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) answer: oneshot::Receiver<Answer>,
+}
+
+/// One topic filter at the broker, with all that was subscribed by it here.
+struct Wire {
+    filter: Filter,
+    stage: Stage,
+    queues: Vec<Arc<Queue>>,
+    waiting: Vec<oneshot::Sender<Answer>>,
+    /// SUBSCRIBE was sent at some time.
+    was_sent: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// SUBSCRIBE is to be sent.
+    Wanted,
+    /// SUBACK is awaited.
+    Sent(PacketId),
+    Active,
+}
+
+struct Unsubscribe {
+    filter: Arc<str>,
+    properties: PropertyList,
+    packet_id: Option<PacketId>,
+    answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// Where messages to one topic go.
+struct Route {
+    topic: Arc<str>,
+    keys: SmallVec<[usize; 2]>,
+}
+
+pub(crate) struct Inbox {
+    /// The key of a subscription, plus one, is its subscription identifier.
+    wires: Slab<Wire>,
+    by_filter: HashMap<Arc<str>, usize>,
+    routes: HashMap<Arc<str>, Route, RandomState>,
+    /// Of a session that outlived the process, for instance: not acknowledged until wanted.
+    unclaimed: VecDeque<Incoming>,
+    unsubscribes: Vec<Unsubscribe>,
+    /// Something is to be sent.
+    is_dirty: bool,
+    is_v5: bool,
+    has_identifiers: bool,
+    session_present: bool,
+    /// Queues that were full when last looked at.
+    full: Vec<Arc<Queue>>,
+    /// Filters of those that missed a message since this was last asked.
+    missed: Vec<Arc<str>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(is_v5: bool) -> Inbox {
+        Inbox {
+            wires: Slab::new(),
+            by_filter: HashMap::new(),
+            routes: HashMap::default(),
+            unclaimed: VecDeque::new(),
+            unsubscribes: Vec::new(),
+            is_dirty: false,
+            is_v5,
+            has_identifiers: false,
+            session_present: false,
+            full: Vec::new(),
+            missed: Vec::new(),
+        }
+    }
+
+    /// Enters a subscription; SUBSCRIBE follows with the next flush.
+    pub(crate) fn subscribe(&mut self, filter: Filter) -> Wanted {
+        let queue = Arc::new(Queue::new(&filter));
+        let (sender, answer) = oneshot::channel();
+        self.routes.clear();
+        self.is_dirty = true;
+        // A leaving one that has not been sent yet would undo this.
+        self.unsubscribes.retain(|u| u.packet_id.is_some() || u.filter != filter.filter);
+        for message in self.take_unclaimed(&filter) {
+            queue.push(message);
+        }
+        let key = match self.by_filter.get(&filter.filter) {
+            Some(&key) => key,
+            None => {
+                let name = filter.filter.clone();
+                let (queues, waiting) = (Vec::new(), Vec::new());
+                let stage = Stage::Wanted;
+                let filter = filter.clone();
+                let wire = Wire { filter, stage, queues, waiting, was_sent: false };
+                let key = self.wires.insert(wire);
+                self.by_filter.insert(name, key);
+                key
+            }
+        };
+        if let Some(wire) = self.wires.get_mut(key) {
+            let qos = wire.filter.qos.max(filter.qos);
+            wire.filter = Filter { qos, ..filter };
+            wire.stage = Stage::Wanted;
+            wire.queues.push(queue.clone());
+            wire.waiting.push(sender);
+        }
+        Wanted { key, queue, answer }
+    }
+
+    fn take_unclaimed(&mut self, filter: &Filter) -> Vec<Incoming> {
+        let all = std::mem::take(&mut self.unclaimed);
+        let (taken, left): (VecDeque<_>, _) =
+            all.into_iter().partition(|message| matches(&filter.filter, &message.topic));
+        self.unclaimed = left;
+        taken.into()
+    }
+
+    /// Takes one consumer's queue away. True if it was the last of a filter that the broker may
+    /// know; the filter then is forgotten here. What was in the queue and not acknowledged is as
+    /// if nobody had wanted it yet.
+    pub(crate) fn leave(&mut self, key: usize, queue: &Arc<Queue>) -> bool {
+        queue.close();
+        self.unclaimed.extend(queue.drain().into_iter().filter(|message| message.token.is_some()));
+        let Some(wire) = self.wires.get_mut(key) else { return false };
+        // The key may be another filter's by now.
+        let Some(at) = wire.queues.iter().position(|other| Arc::ptr_eq(other, queue)) else {
+            return false;
+        };
+        wire.queues.swap_remove(at);
+        if !wire.queues.is_empty() {
+            return false;
+        }
+        let wire = self.wires.remove(key);
+        self.by_filter.remove(&wire.filter.filter);
+        self.routes.clear();
+        wire.stage != Stage::Wanted || wire.was_sent
+    }
+
+    /// UNSUBSCRIBE follows with the next flush.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        filter: Arc<str>,
+        properties: PropertyList,
+        answer: Option<oneshot::Sender<Answer>>,
+    ) {
+        self.is_dirty = true;
+        self.unsubscribes.push(Unsubscribe { filter, properties, packet_id: None, answer });
+    }
+
+    /// Messages of the filter that nobody wants any more, to be acknowledged and forgotten.
+    pub(crate) fn forget_unclaimed(&mut self, filter: &str) -> Vec<Incoming> {
+        let mut forgotten = Vec::new();
+        let wires = &self.wires;
+        self.unclaimed.retain(|message| {
+            let wanted = wires.iter().any(|(_, wire)| matches(&wire.filter.filter, &message.topic));
+            let keep = wanted || !matches(filter, &message.topic);
+            if !keep {
+                forgotten.push(message.clone());
+            }
+            keep
+        });
+        forgotten
+    }
+
+    /// Sends what is to be sent, as far as the core takes it.
+    pub(crate) fn flush(&mut self, core: &mut Core) {
+        if !self.is_dirty {
+            return;
+        }
+        let mut refused = Vec::new();
+        for (key, wire) in &mut self.wires {
+            if wire.stage != Stage::Wanted {
+                continue;
+            }
+            match subscribe(core, key, &wire.filter, self.has_identifiers) {
+                Ok(packet_id) => {
+                    wire.stage = Stage::Sent(packet_id);
+                    wire.was_sent = true;
+                }
+                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(error) => refused.push((key, SubscribeError::Invalid(error))),
+            }
+        }
+        for (key, error) in refused {
+            self.refuse(key, &error);
+        }
+        for unsubscribe in &mut self.unsubscribes {
+            if unsubscribe.packet_id.is_some() {
+                continue;
+            }
+            let properties = unsubscribe.properties.view();
+            match core.unsubscribe(&[&unsubscribe.filter], properties) {
+                Ok(packet_id) => unsubscribe.packet_id = Some(packet_id),
+                Err(_) => return,
+            }
+        }
+        self.is_dirty = false;
+    }
+
+    pub(crate) fn handle_suback(&mut self, ack: &SubAck<'_>) {
+        let sent = |wire: &Wire| wire.stage == Stage::Sent(ack.packet_id);
+        let Some(key) = self.wires.iter().find(|(_, w)| sent(w)).map(|(key, _)| key) else {
+            return;
+        };
+        let reason = ack.codes.iter().next().unwrap_or(ReasonCode::UnspecifiedError);
+        if reason.is_error() {
+            self.refuse(key, &SubscribeError::Refused(reason));
+            return;
+        }
+        if let Some(wire) = self.wires.get_mut(key) {
+            wire.stage = Stage::Active;
+            for sender in wire.waiting.drain(..) {
+                let _ = sender.send(Ok(reason));
+            }
+        }
+    }
+
+    /// Ends a subscription that the broker does not grant; if it was granted before, the streams
+    /// that it had end too.
+    fn refuse(&mut self, key: usize, error: &SubscribeError) {
+        let Some(wire) = self.wires.try_remove(key) else { return };
+        self.by_filter.remove(&wire.filter.filter);
+        self.routes.clear();
+        for sender in wire.waiting {
+            let _ = sender.send(Err(error.clone()));
+        }
+        wire.queues.iter().for_each(|queue| queue.close());
+    }
+
+    pub(crate) fn handle_unsuback(&mut self, ack: &UnsubAck<'_>) {
+        let reason = ack.codes.iter().next().unwrap_or(ReasonCode::Success);
+        let sent = |unsubscribe: &Unsubscribe| unsubscribe.packet_id == Some(ack.packet_id);
+        let Some(at) = self.unsubscribes.iter().position(sent) else { return };
+        if let Some(sender) = self.unsubscribes.swap_remove(at).answer {
+            let _ = sender.send(match reason.is_error() {
+                true => Err(SubscribeError::Refused(reason)),
+                false => Ok(reason),
+            });
+        }
+    }
+
+    /// Without a session, everything is subscribed again.
+    pub(crate) fn handle_connected(&mut self, ack: &ConnAck<'_>) {
+        self.session_present = ack.session_present;
+        let without = |p| matches!(p, Property::SubscriptionIdentifierAvailable(0));
+        self.has_identifiers = self.is_v5 && !ack.properties.iter().any(without);
+        for (_, wire) in &mut self.wires {
+            if !ack.session_present || wire.stage != Stage::Active {
+                wire.stage = Stage::Wanted;
+            }
+            wire.queues.iter().for_each(|queue| queue.release(ack.session_present));
+        }
+        for unsubscribe in &mut self.unsubscribes {
+            unsubscribe.packet_id = None;
+        }
+        self.is_dirty = true;
+    }
+
+    /// The broker will send again what was not acknowledged, if it keeps the session.
+    pub(crate) fn handle_lost(&mut self, session_stays: bool) {
+        for (_, wire) in &self.wires {
+            wire.queues.iter().for_each(|queue| queue.hold());
+            if !session_stays {
+                wire.queues.iter().for_each(|queue| queue.release(false));
+            }
+        }
+        if session_stays {
+            self.unclaimed.retain(|message| message.qos == QoS::AtMostOnce);
+        }
+        for message in &mut self.unclaimed {
+            message.token = None;
+        }
+    }
+
+    pub(crate) fn handle_closed(&mut self) {
+        for wire in self.wires.drain() {
+            wire.queues.iter().for_each(|queue| queue.close());
+        }
+        self.by_filter.clear();
+        self.unsubscribes.clear();
+        self.unclaimed.clear();
+    }
+
+    /// Whether the session of the last connection was there before.
+    pub(crate) const fn session_present(&self) -> bool {
+        self.session_present
+    }
+
+    /// Whether a consumer is so far behind that nothing more is to be read.
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.full.retain(|queue| queue.is_full());
+        !self.full.is_empty()
+    }
+
+    /// The filters of those that missed a message since this was last asked.
+    pub(crate) fn take_missed(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Gives a message to whoever wants it.
+    pub(crate) fn deliver(&mut self, publish: &Publish<'_>, shared: &Arc<Shared>, connection: u64) {
+        let route = self.route(publish.topic);
+        let (topic, mut keys) = (route.topic.clone(), route.keys.clone());
+        narrow(&mut keys, &publish.properties);
+        let queues = |wires: &Slab<Wire>| {
+            keys.iter().filter_map(|key| wires.get(*key)).map(|wire| wire.queues.len()).sum()
+        };
+        let receivers: usize = queues(&self.wires);
+        let token =
+            publish.packet_id.map(|id| AckToken::new(shared.clone(), connection, id, receivers));
+        let message = Incoming {
+            topic,
+            payload: Bytes::copy_from_slice(publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            packet_id: publish.packet_id,
+            properties: PropertyList::copy_of(&publish.properties),
+            token,
+        };
+        if receivers == 0 {
+            self.leave_unclaimed(message);
+            return;
+        }
+        let mut left = receivers;
+        let mut message = Some(message);
+        for wire in keys.iter().filter_map(|key| self.wires.get(*key)) {
+            for queue in &wire.queues {
+                left -= 1;
+                let copy = if left == 0 { message.take() } else { message.clone() };
+                match copy.map(|copy| queue.push(copy)) {
+                    Some(Pushed::Full) => {
+                        if !self.full.iter().any(|full| Arc::ptr_eq(full, queue)) {
+                            self.full.push(queue.clone());
+                        }
+                    }
+                    Some(Pushed::Dropped) => self.missed.push(wire.filter.filter.clone()),
+                    Some(Pushed::Taken) | None => {}
+                }
+            }
+        }
+    }
+
+    fn leave_unclaimed(&mut self, message: Incoming) {
+        let of_qos0 = |other: &&Incoming| other.qos == QoS::AtMostOnce;
+        if message.qos > QoS::AtMostOnce
+            || self.unclaimed.iter().filter(of_qos0).count() < MOST_UNCLAIMED
+        {
+            self.unclaimed.push_back(message);
+        }
+    }
+
+    fn route(&mut self, topic: &str) -> &Route {
+        if !self.routes.contains_key(topic) {
+            if self.routes.len() >= MOST_ROUTES {
+                self.routes.clear();
+            }
+            let wanted = |(_, wire): &(usize, &Wire)| matches(&wire.filter.filter, topic);
+            let keys = self.wires.iter().filter(wanted).map(|(key, _)| key).collect();
+            let topic: Arc<str> = topic.into();
+            self.routes.insert(topic.clone(), Route { topic, keys });
+        }
+        &self.routes[topic]
+    }
+}
+
+/// Of the subscriptions that match, those whose identifiers the message carries: the broker sends
+/// a message to overlapping subscriptions once for each, or once with all identifiers.
+fn narrow(keys: &mut SmallVec<[usize; 2]>, properties: &Properties<'_>) {
+    if keys.len() < 2 {
+        return;
+    }
+    let of = |property| match property {
+        Property::SubscriptionIdentifier(id) => Some(id as usize - 1),
+        _ => None,
+    };
+    let carries = |key: usize| properties.iter().filter_map(of).any(|other| other == key);
+    // Identifiers of a process before this one name other filters.
+    if keys.iter().any(|key| carries(*key)) {
+        keys.retain(|key| carries(*key));
+    }
+}
+
+fn subscribe(
+    core: &mut Core,
+    key: usize,
+    filter: &Filter,
+    has_identifiers: bool,
+) -> Result<PacketId, CommandError> {
+    let subscription = Subscription {
+        filter: &filter.filter,
+        qos: filter.qos,
+        no_local: filter.no_local,
+        retain_as_published: filter.retain_as_published,
+        retain_handling: filter.retain_handling,
+    };
+    let mut properties = filter.properties.clone();
+    if has_identifiers {
+        properties.push(Property::SubscriptionIdentifier(key as u32 + 1));
+    }
+    core.subscribe(&[subscription], properties.view())
+}
+
+/// Whether a message to `topic` comes by `filter`, which may be that of a shared subscription.
+fn matches(filter: &str, topic: &str) -> bool {
+    match whimbrel_topics::parse_shared(filter) {
+        Ok(Some(shared)) => whimbrel_topics::matches(shared.filter, topic),
+        _ => whimbrel_topics::matches(filter, topic),
+    }
+}

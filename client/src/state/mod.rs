@@ -1,0 +1,311 @@
+//! What the handles of a client and its driver share, behind one lock that is held for moments.
+//!
+//! Invariants worth naming:
+//! - Whoever changes what the driver has to act on wakes it under the same lock under which the
+//!   driver found nothing to do before it slept: no wake-up can be lost.
+//! - Nothing waits while the lock is held, and no code of the application runs under it.
+//! - A packet identifier means something only together with the number of its connection.
+
+mod inbox;
+mod outbox;
+mod queue;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
+use whimbrel_client_core::{Client as Core, Error as CommandError, Millis};
+use whimbrel_codec::{PacketId, ReasonCode};
+
+pub(crate) use inbox::{Inbox, Wanted};
+pub(crate) use outbox::{Outbox, Ticket};
+pub(crate) use queue::Queue;
+
+use crate::config::Config;
+use crate::{AckError, Error, Message, PublishError, Status, SubscribeError};
+
+/// Status messages that a slow listener may fall behind.
+const STATUS_LEN: usize = 64;
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    state: Mutex<State>,
+    /// Told when there may be room in the outbox.
+    pub(crate) room: Notify,
+    status: broadcast::Sender<Status>,
+    /// What [`Millis`] count from.
+    start: Instant,
+    /// Where the driver runs.
+    pub(crate) runtime: Handle,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// No CONNACK yet, or no more.
+    Offline,
+    Online,
+    /// For good, perhaps because of an error.
+    Closed(Option<Arc<Error>>),
+}
+
+/// How the client is to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closing {
+    /// Messages that have not left by then stay behind.
+    pub(crate) deadline: Instant,
+    pub(crate) disconnect_sent: bool,
+}
+
+pub(crate) struct State {
+    pub(crate) core: Core<'static>,
+    pub(crate) phase: Phase,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
+    /// The sleeping driver.
+    driver: Option<Waker>,
+    /// Counts connections.
+    pub(crate) connection: u64,
+    /// The identifier that the broker chose for an empty one.
+    pub(crate) assigned_client_id: Option<String>,
+    /// The broker's basis for response topics.
+    pub(crate) response_information: Option<String>,
+    /// A connection has been accepted before, so the session may be there.
+    pub(crate) connected_before: bool,
+    /// Messages that were not delivered when the client ended.
+    pub(crate) left: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, runtime: Handle) -> Shared {
+        let mut core = Core::new(config.limits);
+        core.set_manual_acknowledgement(true);
+        core.set_automatic_topic_aliases(config.topic_aliases_out);
+        let state = State {
+            core,
+            phase: Phase::Offline,
+            closing: None,
+            outbox: Outbox::new(config.queue_messages, config.queue_bytes),
+            inbox: Inbox::new(config.version.is_v5()),
+            driver: None,
+            connection: 0,
+            assigned_client_id: None,
+            response_information: None,
+            connected_before: false,
+            left: 0,
+        };
+        Shared {
+            config,
+            state: Mutex::new(state),
+            room: Notify::new(),
+            status: broadcast::channel(STATUS_LEN).0,
+            start: Instant::now(),
+            runtime,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a fault of ours in one call; the others go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.millis(Instant::now())
+    }
+
+    pub(crate) fn millis(&self, at: Instant) -> Millis {
+        Millis(at.saturating_duration_since(self.start).as_millis() as u64)
+    }
+
+    pub(crate) fn instant(&self, at: Millis) -> Instant {
+        // One more, as what is left of a millisecond was cut off.
+        self.start + Duration::from_millis(at.0 + 1)
+    }
+
+    pub(crate) fn wake_driver(&self) {
+        self.lock().wake_driver();
+    }
+
+    /// Where this client can await responses.
+    pub(crate) fn response_topic(&self) -> String {
+        let state = self.lock();
+        let basis = state.response_information.as_deref().unwrap_or("responses");
+        let id = state.assigned_client_id.as_ref().unwrap_or(&self.config.client_id);
+        let id = match id.is_empty() || id.contains(['+', '#', '/']) {
+            true => format!("{:016x}", RandomState::new().hash_one(id)),
+            false => id.clone(),
+        };
+        format!("{}/{id}", basis.trim_end_matches('/'))
+    }
+
+    /// Nobody may be listening.
+    pub(crate) fn tell(&self, status: Status) {
+        let _ = self.status.send(status);
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Room may have come: who waits for it takes it in turn, each waking the next.
+    pub(crate) fn room_has_come(&self) {
+        self.room.notify_one();
+    }
+
+    /// Takes a message, or gives it back while there is no room.
+    pub(crate) fn try_publish(
+        &self,
+        message: Message,
+    ) -> Result<Result<Ticket, Message>, PublishError> {
+        let mut state = self.lock();
+        let taken = state.try_publish(message)?;
+        if taken.is_ok() && state.outbox.waiting > 0 && state.outbox.has_room() {
+            self.room_has_come();
+        }
+        Ok(taken)
+    }
+
+    pub(crate) fn close(&self, deadline: Instant) {
+        let mut state = self.lock();
+        if state.closing.is_none_or(|closing| deadline < closing.deadline) {
+            let disconnect_sent = state.closing.is_some_and(|closing| closing.disconnect_sent);
+            state.closing = Some(Closing { deadline, disconnect_sent });
+        }
+        state.wake_driver();
+        drop(state);
+        self.room.notify_waiters();
+    }
+}
+
+impl State {
+    pub(crate) fn wake_driver(&mut self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+
+    /// The driver found nothing to do under this lock, and sleeps.
+    pub(crate) fn driver_sleeps(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(own) => own.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Online)
+    }
+
+    /// No more messages are taken.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.closing.is_some() || matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// The error of whoever comes too late to subscribe.
+    pub(crate) fn closed_error(&self) -> Option<SubscribeError> {
+        match &self.phase {
+            Phase::Closed(why) => Some(SubscribeError::Closed(why.clone())),
+            _ if self.closing.is_some() => Some(SubscribeError::Closed(None)),
+            _ => None,
+        }
+    }
+
+    fn try_publish(&mut self, message: Message) -> Result<Result<Ticket, Message>, PublishError> {
+        if let Phase::Closed(why) = &self.phase {
+            return Err(PublishError::Closed(why.clone()));
+        }
+        if self.closing.is_some() {
+            return Err(PublishError::Closed(None));
+        }
+        let online = self.is_online();
+        let taken = self.outbox.publish(&mut self.core, online, message)?;
+        if taken.is_ok() && online {
+            self.wake_driver();
+        }
+        Ok(taken)
+    }
+
+    /// Gives the core what waits, as far as it takes it.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        if !self.is_online() {
+            return;
+        }
+        self.inbox.flush(&mut self.core);
+        self.outbox.flush(&mut self.core, now);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn handle_lost(&mut self, session_stays: bool) {
+        if self.is_online() {
+            self.phase = Phase::Offline;
+        }
+        self.connection += 1;
+        self.core.handle_connection_lost();
+        self.outbox.handle_lost();
+        self.inbox.handle_lost(session_stays);
+    }
+
+    /// Nothing will happen any more: everything that waits learns it.
+    pub(crate) fn handle_closed(&mut self, why: Option<Arc<Error>>) {
+        self.left = self.outbox.undelivered();
+        self.phase = Phase::Closed(why.clone());
+        self.outbox.handle_closed(why.as_ref());
+        self.inbox.handle_closed();
+    }
+}
+
+/// The duty to acknowledge a message.
+#[derive(Clone, Debug)]
+pub(crate) struct AckToken {
+    shared: ByAddress,
+    connection: u64,
+    packet_id: PacketId,
+    /// How many subscriptions have not acknowledged, if the message went to several.
+    shares: Option<Arc<AtomicUsize>>,
+}
+
+/// Without the state's contents in `Debug`.
+#[derive(Clone)]
+struct ByAddress(Arc<Shared>);
+
+impl std::fmt::Debug for ByAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl AckToken {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        connection: u64,
+        packet_id: PacketId,
+        subscriptions: usize,
+    ) -> AckToken {
+        let shares = (subscriptions > 1).then(|| Arc::new(AtomicUsize::new(subscriptions)));
+        AckToken { shared: ByAddress(shared), connection, packet_id, shares }
+    }
+
+    pub(crate) fn answer(self, reason: ReasonCode) -> Result<(), AckError> {
+        let mut state = self.shared.0.lock();
+        if state.connection != self.connection || !state.is_online() {
+            return Err(AckError::ConnectionLost);
+        }
+        let others = self.shares.is_some_and(|shares| shares.fetch_sub(1, Ordering::Relaxed) > 1);
+        if others {
+            return Ok(());
+        }
+        match state.core.acknowledge(self.packet_id, reason) {
+            Ok(()) => {
+                state.wake_driver();
+                Ok(())
+            }
+            Err(CommandError::NotConnected) => Err(AckError::ConnectionLost),
+            Err(error) => Err(AckError::Invalid(error)),
+        }
+    }
+}

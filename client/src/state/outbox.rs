@@ -1,0 +1,410 @@
+//! Messages of the application on their way to the broker, and what became of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use slab::Slab;
+use tokio::time::Instant;
+use whimbrel_client_core::{Client as Core, Error as CommandError};
+use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS};
+
+use crate::{Error, Message, Outcome, PropertyList, PublishError};
+
+/// How a completion finds what became of its message.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    /// A place in the outbox.
+    Slot(usize),
+    /// QoS 0, and encoded at once: sent when so many bytes of this connection are written.
+    Mark { connection: u64, position: u64 },
+}
+
+struct Slot {
+    /// None once it cannot be needed again.
+    message: Option<Message>,
+    /// Orders what is in flight.
+    number: u64,
+    deadline: Option<Instant>,
+    packet_id: Option<PacketId>,
+    /// PUBREC has come: the broker has it, and only the end of the handshake is missing.
+    is_received: bool,
+    outcome: Option<Outcome>,
+    watched: bool,
+    waker: Option<Waker>,
+}
+
+/// Who waits until so many bytes are written.
+enum MarkWaiter {
+    Slot(usize),
+    Waker(Waker),
+}
+
+pub(crate) struct Outbox {
+    slots: Slab<Slot>,
+    /// Not given to the core yet, in order.
+    queue: VecDeque<usize>,
+    queued_bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+    in_flight: HashMap<PacketId, usize, RandomState>,
+    numbers: u64,
+    marks: VecDeque<(u64, MarkWaiter)>,
+    connection: u64,
+    /// Bytes taken out of the core, and written to the socket, on this connection.
+    taken: u64,
+    written: u64,
+    /// Publishers that wait for room.
+    pub(crate) waiting: usize,
+    /// No message in the queue expires before.
+    earliest: Option<Instant>,
+}
+
+impl Outbox {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Outbox {
+        Outbox {
+            slots: Slab::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            max_messages,
+            max_bytes,
+            in_flight: HashMap::default(),
+            numbers: 0,
+            marks: VecDeque::new(),
+            connection: 0,
+            taken: 0,
+            written: 0,
+            waiting: 0,
+            earliest: None,
+        }
+    }
+
+    /// One message larger than the limit is taken when it is alone.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.is_empty()
+            || (self.queue.len() < self.max_messages && self.queued_bytes < self.max_bytes)
+    }
+
+    /// True when nothing is queued or in flight.
+    pub(crate) fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Messages that are queued or in flight.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.queue.len() + self.in_flight.len()
+    }
+
+    /// Takes a message: encodes it at once if nothing stands before it, and queues it otherwise.
+    /// Gives it back if the queue is full.
+    pub(crate) fn publish(
+        &mut self,
+        core: &mut Core,
+        online: bool,
+        message: Message,
+    ) -> Result<Result<Ticket, Message>, PublishError> {
+        check(&message)?;
+        if online && self.queue.is_empty() {
+            match send(core, &message, None) {
+                Ok(None) => return Ok(Ok(self.mark(core))),
+                Ok(Some(packet_id)) => {
+                    let key = self.insert(message, None);
+                    self.begin(key, packet_id);
+                    return Ok(Ok(Ticket::Slot(key)));
+                }
+                Err(CommandError::Full | CommandError::NotConnected) => {}
+                Err(error) => return Err(PublishError::Invalid(error)),
+            }
+        }
+        if !self.has_room() {
+            return Ok(Err(message));
+        }
+        self.queued_bytes += message.len_bytes();
+        let wait = message.expiry_s.map(|s| Duration::from_secs(s.into()));
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        let key = self.insert(message, deadline);
+        self.queue.push_back(key);
+        self.earliest = [self.earliest, deadline].into_iter().flatten().min();
+        Ok(Ok(Ticket::Slot(key)))
+    }
+
+    fn mark(&self, core: &Core) -> Ticket {
+        let position = self.taken + core.poll_transmit().map_or(0, <[u8]>::len) as u64;
+        Ticket::Mark { connection: self.connection, position }
+    }
+
+    fn insert(&mut self, message: Message, deadline: Option<Instant>) -> usize {
+        self.numbers += 1;
+        self.slots.insert(Slot {
+            message: Some(message),
+            number: self.numbers,
+            deadline,
+            packet_id: None,
+            is_received: false,
+            outcome: None,
+            watched: true,
+            waker: None,
+        })
+    }
+
+    fn begin(&mut self, key: usize, packet_id: PacketId) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.packet_id = Some(packet_id);
+        }
+        self.in_flight.insert(packet_id, key);
+    }
+
+    /// Gives the core what waits, as far as it takes it.
+    pub(crate) fn flush(&mut self, core: &mut Core, now: Instant) {
+        while let Some(&key) = self.queue.front() {
+            let Some(slot) = self.slots.get(key) else {
+                self.queue.pop_front();
+                continue;
+            };
+            let Some(message) = &slot.message else {
+                self.queue.pop_front();
+                continue;
+            };
+            if slot.deadline.is_some_and(|deadline| deadline <= now) {
+                self.pop(key);
+                self.finish(key, Err(PublishError::Expired));
+                continue;
+            }
+            let left = slot.deadline.map(|deadline| (deadline - now).as_secs() as u32);
+            match send(core, message, left) {
+                Ok(None) => {
+                    self.pop(key);
+                    if let Ticket::Mark { position, .. } = self.mark(core) {
+                        self.marks.push_back((position, MarkWaiter::Slot(key)));
+                    }
+                }
+                Ok(Some(packet_id)) => {
+                    self.pop(key);
+                    self.begin(key, packet_id);
+                }
+                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(error) => {
+                    self.pop(key);
+                    self.finish(key, Err(PublishError::Invalid(error)));
+                }
+            }
+        }
+    }
+
+    /// Takes the queue's front, which is `key`, out of it.
+    fn pop(&mut self, key: usize) {
+        self.queue.pop_front();
+        let message = self.slots.get(key).and_then(|slot| slot.message.as_ref());
+        self.queued_bytes -= message.map_or(0, Message::len_bytes);
+    }
+
+    /// When [`Outbox::expire`] is due.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Takes out what has expired in the queue.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        self.earliest = None;
+        for key in std::mem::take(&mut self.queue) {
+            let Some(slot) = self.slots.get(key) else { continue };
+            match slot.deadline {
+                Some(deadline) if deadline <= now => {
+                    self.queued_bytes -= slot.message.as_ref().map_or(0, Message::len_bytes);
+                    self.finish(key, Err(PublishError::Expired));
+                }
+                deadline => {
+                    self.earliest = [self.earliest, deadline].into_iter().flatten().min();
+                    self.queue.push_back(key);
+                }
+            }
+        }
+    }
+
+    /// `len` bytes of the core's output are on their way to the socket.
+    pub(crate) fn handle_taken(&mut self, len: usize) {
+        self.taken += len as u64;
+    }
+
+    /// All that was taken is written.
+    pub(crate) fn handle_written(&mut self) {
+        self.written = self.taken;
+        while let Some((position, _)) = self.marks.front() {
+            if *position > self.written {
+                return;
+            }
+            match self.marks.pop_front() {
+                Some((_, MarkWaiter::Slot(key))) => {
+                    self.finish(key, Ok(whimbrel_codec::ReasonCode::Success));
+                }
+                Some((_, MarkWaiter::Waker(waker))) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+
+    /// PUBREC has come.
+    pub(crate) fn handle_received(&mut self, packet_id: PacketId) {
+        let key = self.in_flight.get(&packet_id);
+        if let Some(slot) = key.and_then(|key| self.slots.get_mut(*key)) {
+            slot.is_received = true;
+            slot.message = None;
+        }
+    }
+
+    /// The last acknowledgement of a message.
+    pub(crate) fn handle_published(&mut self, ack: &Ack<'_>) {
+        let Some(key) = self.in_flight.remove(&ack.packet_id) else { return };
+        let outcome = if ack.reason.is_error() {
+            let text = ack.properties.iter().find_map(|property| match property {
+                Property::ReasonString(text) => Some(text.into()),
+                _ => None,
+            });
+            Err(PublishError::Refused(ack.reason, text))
+        } else {
+            Ok(ack.reason)
+        };
+        self.finish(key, outcome);
+    }
+
+    /// With a session, the core goes on with what is in flight. Without, QoS 1 begins anew, as it
+    /// may arrive twice; whether QoS 2 has arrived cannot be known.
+    pub(crate) fn handle_connected(&mut self, session_present: bool) {
+        if session_present {
+            return;
+        }
+        let mut keys: Vec<_> = self.in_flight.drain().map(|(_, key)| key).collect();
+        keys.sort_unstable_by_key(|key| self.slots.get(*key).map(|slot| slot.number));
+        for key in keys.into_iter().rev() {
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            slot.packet_id = None;
+            match &slot.message {
+                Some(message) if message.qos == QoS::AtLeastOnce => {
+                    self.queued_bytes += message.len_bytes();
+                    self.queue.push_front(key);
+                }
+                _ => {
+                    let outcome = match slot.is_received {
+                        true => Ok(whimbrel_codec::ReasonCode::Success),
+                        false => Err(PublishError::SessionLost),
+                    };
+                    self.finish(key, outcome);
+                }
+            }
+        }
+    }
+
+    /// What of QoS 0 was not written yet is lost.
+    pub(crate) fn handle_lost(&mut self) {
+        self.connection += 1;
+        self.taken = 0;
+        self.written = 0;
+        for (_, waiter) in std::mem::take(&mut self.marks) {
+            match waiter {
+                MarkWaiter::Slot(key) => self.finish(key, Err(PublishError::ConnectionLost)),
+                MarkWaiter::Waker(waker) => waker.wake(),
+            }
+        }
+    }
+
+    pub(crate) fn handle_closed(&mut self, why: Option<&Arc<Error>>) {
+        self.handle_lost();
+        self.in_flight.clear();
+        self.queue.clear();
+        self.queued_bytes = 0;
+        let keys: Vec<_> = self.slots.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if self.slots.get(key).is_some_and(|slot| slot.outcome.is_none()) {
+                self.finish(key, Err(PublishError::Closed(why.cloned())));
+            }
+        }
+    }
+
+    /// Keeps the outcome for whoever watches, and lets everything else go.
+    fn finish(&mut self, key: usize, outcome: Outcome) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if !slot.watched {
+            self.slots.remove(key);
+            return;
+        }
+        slot.message = None;
+        slot.outcome = Some(outcome);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What became of the message of `ticket`. Ready once.
+    pub(crate) fn poll(&mut self, ticket: &Ticket, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match ticket {
+            Ticket::Slot(key) => {
+                let Some(slot) = self.slots.get_mut(*key) else {
+                    return Poll::Ready(Err(PublishError::Closed(None)));
+                };
+                if slot.outcome.is_some() {
+                    let slot = self.slots.remove(*key);
+                    return Poll::Ready(slot.outcome.unwrap_or(Err(PublishError::Closed(None))));
+                }
+                slot.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Ticket::Mark { connection, position } => {
+                if *connection != self.connection {
+                    return Poll::Ready(Err(PublishError::ConnectionLost));
+                }
+                if *position <= self.written {
+                    return Poll::Ready(Ok(whimbrel_codec::ReasonCode::Success));
+                }
+                let at = self.marks.partition_point(|(other, _)| other <= position);
+                self.marks.insert(at, (*position, MarkWaiter::Waker(cx.waker().clone())));
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Nobody wants to know any more.
+    pub(crate) fn forget(&mut self, ticket: &Ticket) {
+        let Ticket::Slot(key) = ticket else { return };
+        match self.slots.get_mut(*key) {
+            Some(slot) if slot.outcome.is_some() => drop(self.slots.remove(*key)),
+            Some(slot) => {
+                slot.watched = false;
+                slot.waker = None;
+            }
+            None => {}
+        }
+    }
+}
+
+/// What no connection could make right is refused before it is queued.
+fn check(message: &Message) -> Result<(), PublishError> {
+    message.properties.check().map_err(|error| PublishError::Invalid(error.into()))?;
+    if whimbrel_topics::validate_topic_name(&message.topic).is_err() {
+        return Err(PublishError::Invalid(CommandError::TopicNameInvalid));
+    }
+    Ok(())
+}
+
+/// `left_s` are the seconds that a message which was queued may still live.
+fn send(
+    core: &mut Core,
+    message: &Message,
+    left_s: Option<u32>,
+) -> Result<Option<PacketId>, CommandError> {
+    let mut publish = Publish {
+        qos: message.qos,
+        retain: message.retain,
+        properties: message.properties.view(),
+        ..Publish::new(&message.topic, &message.payload)
+    };
+    let Some(expiry_s) = message.expiry_s else { return core.publish(&publish) };
+    let expiry = Property::MessageExpiryIntervalS(left_s.unwrap_or(expiry_s));
+    let properties: PropertyList = message.properties.iter().chain([expiry]).collect();
+    publish.properties = Properties::NONE;
+    core.publish(&Publish { properties: properties.view(), ..publish })
+}

@@ -1,0 +1,8 @@
+//! What the client does, told by a broker that the test plays, under a virtual clock.
+
+mod peer;
+
+mod connecting;
+mod publishing;
+mod receiving;
+mod requesting;

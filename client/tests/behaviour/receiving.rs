@@ -1,0 +1,273 @@
+//! Subscriptions: routing, acknowledging, order, and lost connections.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use whimbrel_client::{AckError, Filter, Incoming, QoS, SubscribeError, Subscription, WhenFull};
+use whimbrel_codec::{Ack, Packet, PacketId, Properties, Property, Publish, ReasonCode};
+
+use crate::peer::{Peer, place};
+
+async fn next(subscription: &mut Subscription) -> Incoming {
+    let patience = timeout(Duration::from_secs(600), subscription.next()).await;
+    patience.expect("a message in time").expect("a message")
+}
+
+/// True if the subscription has nothing to give.
+async fn is_empty(subscription: &mut Subscription) -> bool {
+    timeout(Duration::from_secs(1), subscription.next()).await.is_err()
+}
+
+async fn send_for(peer: &mut Peer, topic: &str, identifiers: &[u32]) {
+    let list: Vec<_> = identifiers.iter().map(|id| Property::SubscriptionIdentifier(*id)).collect();
+    let properties = Properties::new(&list);
+    peer.send(Packet::Publish(Publish { properties, ..Publish::new(topic, b"x") })).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_acknowledged_when_it_is_taken() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (subscription, filter) =
+        tokio::join!(client.subscribe(Filter::new("a/#").qos(QoS::ExactlyOnce)), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    assert_eq!((filter.as_str(), subscription.granted_qos()), ("a/#", QoS::ExactlyOnce));
+    peer.send_publish("a/b", "1", Some(7), QoS::AtLeastOnce).await;
+    peer.send_publish("a", "2", Some(8), QoS::ExactlyOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    peer.send(Packet::PingResp).await;
+    let message = next(&mut subscription).await;
+    assert_eq!((&*message.topic, &message.payload[..]), ("a/b", b"1".as_slice()));
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 7, ReasonCode::Success));
+    next(&mut subscription).await;
+    assert_eq!(peer.recv_ack().await, ("PUBREC", 8, ReasonCode::Success));
+    peer.send(Packet::PubRel(Ack::new(PacketId::new(8).expect("not 0")))).await;
+    assert_eq!(peer.recv_ack().await, ("PUBCOMP", 8, ReasonCode::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_by_hand_go_out_in_the_order_of_the_messages() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce).manual_ack();
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    for id in 1..=3 {
+        peer.send_publish("a", "x", Some(id), QoS::AtLeastOnce).await;
+    }
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        messages.push(next(&mut subscription).await);
+    }
+    // [MQTT-4.6.0-2]
+    messages[2].ack().expect("connected");
+    messages[1].reject(ReasonCode::QuotaExceeded).expect("connected");
+    messages[0].ack().expect("connected");
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 2, ReasonCode::QuotaExceeded));
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 3, ReasonCode::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_acknowledged_comes_again_and_only_once_to_who_has_not_taken_it() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::ExactlyOnce);
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    let (by_hand, _) = tokio::join!(
+        client.subscribe(Filter::new("h").qos(QoS::AtLeastOnce).manual_ack()),
+        peer.grant()
+    );
+    let mut by_hand = by_hand.expect("granted");
+    peer.send_publish("h", "x", Some(1), QoS::AtLeastOnce).await;
+    peer.send_publish("a", "x", Some(2), QoS::ExactlyOnce).await;
+    let mut held = next(&mut by_hand).await;
+    drop(peer);
+    let mut peer = place.accept(true).await;
+    assert_eq!(held.ack(), Err(AckError::ConnectionLost));
+    assert!(is_empty(&mut subscription).await, "it waits for the broker to send it again");
+    peer.send_publish("h", "x", Some(1), QoS::AtLeastOnce).await;
+    peer.send_publish("a", "x", Some(2), QoS::ExactlyOnce).await;
+    next(&mut by_hand).await.ack().expect("connected");
+    next(&mut subscription).await;
+    assert!(is_empty(&mut subscription).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_session_was_lost_is_still_delivered() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    drop(peer);
+    let mut peer = place.accept(false).await;
+    assert_eq!(peer.grant().await, "a", "it subscribes again");
+    assert_eq!(&next(&mut subscription).await.payload[..], b"x");
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_subscriptions_get_what_is_theirs() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (all, _) = tokio::join!(client.subscribe("a/#"), peer.grant());
+    let (one, _) = tokio::join!(client.subscribe("a/b"), peer.grant());
+    let (mut all, mut one) = (all.expect("granted"), one.expect("granted"));
+    // Once for each, as one broker does; then once for both, as another.
+    send_for(&mut peer, "a/b", &[1]).await;
+    send_for(&mut peer, "a/b", &[2]).await;
+    send_for(&mut peer, "a/b", &[1, 2]).await;
+    send_for(&mut peer, "a/c", &[1]).await;
+    for subscription in [&mut all, &mut one] {
+        for _ in 0..2 {
+            assert_eq!(&*next(subscription).await.topic, "a/b");
+        }
+    }
+    assert_eq!(&*next(&mut all).await.topic, "a/c");
+    assert!(is_empty(&mut one).await && is_empty(&mut all).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_consumers_of_a_filter_each_get_everything_or_share_it() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+    let (first, _) = tokio::join!(client.subscribe(filter.clone()), peer.grant());
+    let (second, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let (mut first, mut second) = (first.expect("granted"), second.expect("granted"));
+    let mut third = second.clone();
+    for id in 1..=2 {
+        peer.send_publish("a", "x", Some(id), QoS::AtLeastOnce).await;
+    }
+    next(&mut first).await;
+    next(&mut first).await;
+    next(&mut second).await;
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+    next(&mut third).await;
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 2, ReasonCode::Success));
+    assert!(is_empty(&mut second).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_subscription_is_an_error() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (subscription, ()) = tokio::join!(client.subscribe("a"), async {
+        let (_, id, _) = peer.recv_subscribe().await;
+        peer.send_suback(id, ReasonCode::NotAuthorized).await;
+    });
+    let refused = matches!(subscription, Err(SubscribeError::Refused(ReasonCode::NotAuthorized)));
+    assert!(refused);
+    drop(peer);
+    let mut peer = place.accept(false).await;
+    let (_subscription, filter) = tokio::join!(client.subscribe("b"), peer.grant());
+    assert_eq!(filter, "b", "what was refused is not asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_given_up_is_taken_back() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    {
+        let mut given_up = pin!(client.subscribe("a"));
+        let waits = poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        peer.recv_subscribe().await;
+    }
+    let (filter, id) = peer.recv_unsubscribe().await;
+    assert_eq!(filter, "a");
+    peer.send_unsuback(id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_stream_unsubscribes_and_a_kept_session_keeps_it() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let client = builder.session_expiry_s(expiry_s).start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+        let (subscription, _) = tokio::join!(client.subscribe(filter.clone()), peer.grant());
+        peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(subscription);
+        if !kept {
+            assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+            assert_eq!(peer.recv_unsubscribe().await.0, "a");
+            continue;
+        }
+        let (again, _) = tokio::join!(client.subscribe(filter), peer.grant());
+        next(&mut again.expect("granted")).await;
+        assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_kept_session_wait_until_somebody_subscribes() {
+    let (builder, mut place) = place();
+    let builder = builder.clean_start(false).session_expiry_s(3600);
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(true).await;
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    assert_eq!(&next(&mut subscription.expect("granted")).await.payload[..], b"x");
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_consumer_of_qos_0_misses_messages_or_stops_the_broker_as_asked() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let drops = Filter::new("d").queue(2, WhenFull::Drop);
+    let waits = Filter::new("w").queue(2, WhenFull::Wait);
+    let (drops, _) = tokio::join!(client.subscribe(drops), peer.grant());
+    let (waits, _) = tokio::join!(client.subscribe(waits), peer.grant());
+    let (mut drops, mut waits) = (drops.expect("granted"), waits.expect("granted"));
+    for _ in 0..5 {
+        peer.send_publish("d", "x", None, QoS::AtMostOnce).await;
+        peer.send_publish("w", "x", None, QoS::AtMostOnce).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 0..5 {
+        next(&mut waits).await;
+    }
+    for _ in 0..2 {
+        next(&mut drops).await;
+    }
+    assert!(is_empty(&mut drops).await && is_empty(&mut waits).await);
+    assert!(drops.missed() > 0 && waits.missed() == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribing_waits_for_the_answer_and_ends_the_stream() {
+    let (builder, mut place) = place();
+    let client = builder.session_expiry_s(3600).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (subscription, _) = tokio::join!(client.subscribe("a"), peer.grant());
+    let subscription = subscription.expect("granted");
+    let mut clone = subscription.clone();
+    let (answer, ()) = tokio::join!(subscription.unsubscribe(), async {
+        let (filter, id) = peer.recv_unsubscribe().await;
+        assert_eq!(filter, "a");
+        peer.send_unsuback(id).await;
+    });
+    assert_eq!(answer.expect("granted"), ReasonCode::Success);
+    assert!(clone.next().await.is_none());
+}
