@@ -95,10 +95,17 @@ def both_versions(port: int, ws_port: int) -> list[Way]:
     return [way(at, v) for way, at in ((mqtt, port), (websocket, ws_port)) for v in (V311, V5)]
 
 
+def password_file(folder: Path) -> Path:
+    """For mosquitto and Whimbrel, with a hash that is quick to check."""
+    path = folder / "passwords"
+    secure.run("mosquitto_passwd", "-b", "-c", str(path), USER, PASSWORD)
+    path.chmod(0o644)
+    return path
+
+
 def whimbrel(binary: str, folder: Path) -> Recipe:
     port, ws_port = free_port(), free_port()
-    passwords = str(folder / "passwords")
-    secure.run(binary, "passwd", "add", "--stdin", passwords, USER, stdin=PASSWORD)
+    passwords = password_file(folder)
     (folder / "whimbrel.toml").write_text(
         f'password_file = "{passwords}"\n'
         f"[limits]\nmax_packet_size_bytes = {PACKET_BYTES_MAX}\nreceive_maximum = {RECEIVE_MAXIMUM}\n"
@@ -113,9 +120,7 @@ def mosquitto(folder: Path) -> Recipe:
     port, ws_port = free_port(), free_port()
     # Started as root it changes to a user of its own.
     folder.chmod(0o755)
-    passwords = str(folder / "passwords")
-    secure.run("mosquitto_passwd", "-b", "-c", passwords, USER, PASSWORD)
-    Path(passwords).chmod(0o644)
+    passwords = password_file(folder)
     (folder / "mosquitto.conf").write_text(
         f"allow_anonymous false\npassword_file {passwords}\n"
         f"max_packet_size {PACKET_BYTES_MAX}\nmax_inflight_messages {RECEIVE_MAXIMUM}\n"

@@ -25,6 +25,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("client", &["codec", "topics", "client-core", "transport"]),
     ("cli", &["auth", "broker", "client", "client-core", "codec", "store", "topics"]),
     ("conformance", &["codec"]),
+    ("trials", &["client"]),
     ("simulator", &["codec", "protocol", "topics", "store", "broker-core"]),
 ];
 

@@ -62,8 +62,8 @@ pub struct Relay {
 struct Shared {
     broker: SocketAddr,
     fates: Mutex<Box<dyn FnMut() -> Fate + Send>>,
-    /// Changes when all connections are to end.
-    cut: watch::Sender<()>,
+    /// Changes when all connections are to end, and how.
+    ends: watch::Sender<End>,
     refuses: AtomicBool,
     accepted: AtomicU64,
 }
@@ -82,7 +82,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             broker,
             fates: Mutex::new(Box::new(fates)),
-            cut: watch::Sender::new(()),
+            ends: watch::Sender::new(End::Reset),
             refuses: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
         });
@@ -100,7 +100,12 @@ impl Relay {
 
     /// Resets all connections.
     pub fn cut(&self) {
-        self.shared.cut.send_replace(());
+        self.end(End::Reset);
+    }
+
+    /// Ends all connections.
+    pub fn end(&self, end: End) {
+        self.shared.ends.send_replace(end);
     }
 
     /// Whether new connections are reset at once.
@@ -140,10 +145,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             continue;
         }
         let fate = (shared.fates())();
-        let (broker, cut) = (shared.broker, shared.cut.subscribe());
+        let (broker, ends) = (shared.broker, shared.ends.subscribe());
         tokio::spawn(async move {
             match TcpStream::connect(broker).await {
-                Ok(broker) => carry(client, broker, fate, cut).await,
+                Ok(broker) => carry(client, broker, fate, ends).await,
                 Err(_) => reset(&client),
             }
         });
@@ -154,7 +159,7 @@ async fn carry(
     mut client: TcpStream,
     mut broker: TcpStream,
     fate: Fate,
-    mut cut: watch::Receiver<()>,
+    mut ends: watch::Receiver<End>,
 ) {
     for stream in [&client, &broker] {
         // Without it, torn pieces would be put together again.
@@ -166,7 +171,7 @@ async fn carry(
         tokio::select! {
             end = pump(from_client, to_broker, Plan::new(&fate, Way::ToBroker)) => end,
             end = pump(from_broker, to_client, Plan::new(&fate, Way::ToClient)) => end,
-            _ = cut.changed() => End::Reset,
+            _ = ends.changed() => *ends.borrow_and_update(),
         }
     };
     match end {
@@ -176,7 +181,7 @@ async fn carry(
             let swallow = async { tokio::join!(swallow(&mut client), swallow(&mut broker)) };
             tokio::select! {
                 _ = timeout(time, swallow) => {}
-                _ = cut.changed() => {}
+                _ = ends.changed() => {}
             }
         }
     }

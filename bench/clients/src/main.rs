@@ -8,6 +8,7 @@ mod measure;
 mod paho;
 mod raw;
 mod rumqtt;
+mod whimbrel;
 
 use std::error::Error;
 
@@ -71,6 +72,8 @@ fn messages(library: &str, task: &str, load: &Load) -> Result<Cost> {
         raw::fill_session(load)?;
     }
     match (library, task) {
+        ("whimbrel", "publish") => whimbrel::publish(load),
+        ("whimbrel", _) => whimbrel::receive(load),
         ("rumqttc", "publish") => rumqtt::publish(load),
         ("rumqttc", _) => rumqtt::receive(load),
         ("paho", "publish") => paho::publish(load),
@@ -81,6 +84,7 @@ fn messages(library: &str, task: &str, load: &Load) -> Result<Cost> {
 
 fn requests(library: &str, port: u16, count: u64) -> Result<String> {
     let round_trips_us = match library {
+        "whimbrel" => whimbrel::requests(port, count),
         "rumqttc" => rumqtt::requests(port, count),
         "paho" => paho::requests(port, count),
         _ => Err("no such library".into()),
@@ -91,6 +95,7 @@ fn requests(library: &str, port: u16, count: u64) -> Result<String> {
 fn idle(library: &str, port: u16, clients: u64) -> Result<String> {
     let before_bytes = measure::resident_bytes()?;
     let after_bytes = match library {
+        "whimbrel" => whimbrel::idle(port, clients),
         "rumqttc" => rumqtt::idle(port, clients),
         "paho" => paho::idle(port, clients),
         _ => Err("no such library".into()),

@@ -25,9 +25,9 @@ impl Fates {
         Fate {
             torn: self.one_in(3).then(|| self.0.u64(..)),
             delay: Duration::from_micros(if self.one_in(3) { self.0.u64(..5000) } else { 0 }),
-            stall: self.one_in(10).then(|| {
-                (self.way(), self.bytes(), Duration::from_millis(self.0.u64(..300)))
-            }),
+            stall: self
+                .one_in(10)
+                .then(|| (self.way(), self.bytes(), Duration::from_millis(self.0.u64(..300)))),
             end: Some((self.way(), self.bytes(), end)),
         }
     }

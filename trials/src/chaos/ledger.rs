@@ -26,7 +26,10 @@ impl Role {
 
     pub(super) fn publishers() -> Vec<Role> {
         let qualities = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
-        qualities.into_iter().flat_map(|qos| [Role::new(qos, true), Role::new(qos, false)]).collect()
+        qualities
+            .into_iter()
+            .flat_map(|qos| [Role::new(qos, true), Role::new(qos, false)])
+            .collect()
     }
 
     pub(super) fn subscribers() -> Vec<Role> {
@@ -152,9 +155,8 @@ impl Ledger {
         for (subscriber, streams) in self.streams.iter().enumerate() {
             for (publisher, (stream, from)) in streams.iter().zip(&self.publishers).enumerate() {
                 // Outcomes may still be on their way.
-                let arrived = |number: &&u64| {
-                    **number <= from.known && !from.given_up.contains(number)
-                };
+                let arrived =
+                    |number: &&u64| **number <= from.known && !from.given_up.contains(number);
                 if let Some(number) = stream.missing.iter().find(arrived) {
                     found.push(format!("{publisher} to {subscriber}: {number} arrived: lost"));
                 }

@@ -133,7 +133,11 @@ impl Watch {
         Watch { rounds, progress: (0, Instant::now()), early_bytes: 0, most_bytes: 0 }
     }
 
-    fn look(&mut self, scene: &Scene, tasks: &mut JoinSet<Result<(), Failed>>) -> Result<(), Failed> {
+    fn look(
+        &mut self,
+        scene: &Scene,
+        tasks: &mut JoinSet<Result<(), Failed>>,
+    ) -> Result<(), Failed> {
         while let Some(ended) = tasks.try_join_next() {
             ended??;
         }

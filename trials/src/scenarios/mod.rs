@@ -66,7 +66,8 @@ pub async fn run(place: &Place, only: &str, mut tell: impl FnMut(Outcome)) {
         });
     }
     while let Some(ended) = running.join_next().await {
-        let panicked = |error| Outcome { name: "a scenario", result: Err(format!("{error}").into()) };
+        let panicked =
+            |error| Outcome { name: "a scenario", result: Err(format!("{error}").into()) };
         tell(ended.unwrap_or_else(panicked));
     }
 }

@@ -232,7 +232,11 @@ async fn received_through_cuts(stage: &Stage, qos: QoS) -> Result<Vec<String>, F
         if found.len() % 40 == 15 {
             let after = 200 + 10 * found.len() as u64;
             let end = Some((Way::ToClient, after, End::Reset));
-            relay.set_fate(if found.len() < 100 { Fate { end, ..Fate::default() } } else { Fate::default() });
+            relay.set_fate(if found.len() < 100 {
+                Fate { end, ..Fate::default() }
+            } else {
+                Fate::default()
+            });
             relay.cut();
         }
         found.push(payload);
@@ -257,7 +261,10 @@ async fn unacknowledged(stage: Stage) -> Result<(), Failed> {
     let mut again = vec![next(&mut messages).await?, next(&mut messages).await?];
     same(texts(&again), texts(&held), "messages that come again")?;
     holds(again.iter().all(|message| message.dup), "they come without DUP")?;
-    holds(held.iter_mut().all(|message| message.ack().is_err()), "an old message can be acknowledged")?;
+    holds(
+        held.iter_mut().all(|message| message.ack().is_err()),
+        "an old message can be acknowledged",
+    )?;
     for message in &mut again {
         message.ack()?;
     }
@@ -346,13 +353,10 @@ async fn idle_connection(stage: Stage) -> Result<(), Failed> {
 
 async fn silent_connection(stage: Stage) -> Result<(), Failed> {
     let (relay, place) = stage.relay().await?;
-    let hole = End::Blackhole(Duration::from_secs(60));
-    relay.set_fate(Fate { end: Some((Way::ToBroker, 150, hole)), ..Fate::default() });
     let client = connect(stage.builder_at(&place, "c")?.keep_alive_s(1)).await?;
     let mut events = client.events();
-    relay.set_fate(Fate::default());
-    let swallowed = message(&stage.topic("x"), "x".repeat(200), QoS::AtLeastOnce);
-    let swallowed = client.publish(swallowed).await?;
+    relay.end(End::Blackhole(Duration::from_secs(60)));
+    let swallowed = client.publish(message(&stage.topic("x"), "x", QoS::AtLeastOnce)).await?;
     event(&mut events, "the loss", |e| matches!(e, Status::Disconnected { .. })).await?;
     event(&mut events, "a connection", |e| matches!(e, Status::Connected(_))).await?;
     arrived(swallowed).await

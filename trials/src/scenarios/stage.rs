@@ -84,7 +84,8 @@ impl Stage {
     }
 
     pub(super) fn builder_at(&self, place: &Place, name: &str) -> Result<Builder, Failed> {
-        let backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200) };
+        let backoff =
+            Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200) };
         Ok(Client::builder(&place.url)?
             .version(place.version)
             .client_id(format!("{}{name}", self.prefix))
