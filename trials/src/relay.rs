@@ -122,6 +122,12 @@ impl Relay {
     pub fn set_fate(&self, fate: Fate) {
         *self.shared.fates() = Box::new(move || fate.clone());
     }
+
+    /// The fate of the next connection; those behind it pass everything on.
+    pub fn set_next_fate(&self, fate: Fate) {
+        let mut next = Some(fate);
+        *self.shared.fates() = Box::new(move || next.take().unwrap_or_default());
+    }
 }
 
 impl Drop for Relay {

@@ -17,6 +17,9 @@ struct Options {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Scenarios side by side.
+    #[arg(long, default_value_t = 64)]
+    at_once: usize,
 }
 
 fn version(text: &str) -> Result<Version, String> {
@@ -35,7 +38,7 @@ async fn main() {
     let run = format!("{:x}", since.as_millis() % 0x1000_0000);
     let place = Place { url: options.url, version: options.version, run };
     let (mut passed, mut failed) = (0, 0);
-    scenarios::run(&place, &options.only, |outcome| match outcome.result {
+    scenarios::run(&place, &options.only, options.at_once, |outcome| match outcome.result {
         Ok(()) => {
             passed += 1;
             println!("passed\t{}", outcome.name);

@@ -9,8 +9,10 @@ mod stage;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use whimbrel_client::Version;
@@ -47,9 +49,10 @@ pub fn all(version: Version) -> impl Iterator<Item = &'static Scenario> {
     lists.into_iter().flatten().filter(move |scenario| version.is_v5() || !scenario.only_v5)
 }
 
-/// Runs those whose name contains `only`, side by side; tells each as it ends.
-pub async fn run(place: &Place, only: &str, mut tell: impl FnMut(Outcome)) {
+/// Runs those whose name contains `only`, so many side by side; tells each as it ends.
+pub async fn run(place: &Place, only: &str, at_once: usize, mut tell: impl FnMut(Outcome)) {
     let mut running = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(at_once.max(1)));
     for (number, scenario) in all(place.version).enumerate() {
         if !scenario.name.contains(only) {
             continue;
@@ -57,7 +60,9 @@ pub async fn run(place: &Place, only: &str, mut tell: impl FnMut(Outcome)) {
         let stage = Stage::new(place, number);
         let name = scenario.name;
         let run = (scenario.run)(stage);
+        let turns = turns.clone();
         running.spawn(async move {
+            let _turn = turns.acquire().await;
             let result = match timeout(PATIENCE, run).await {
                 Ok(result) => result,
                 Err(_) => Err(format!("it hangs for {} s", PATIENCE.as_secs()).into()),
