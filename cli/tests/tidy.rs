@@ -17,12 +17,13 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("protocol", &["codec"]),
     ("topics", &["codec"]),
     ("store", &["codec"]),
-    ("auth", &["topics"]),
+    ("scram", &[]),
+    ("auth", &["scram", "topics"]),
     ("broker-core", &["codec", "protocol", "topics", "store", "auth"]),
     ("transport", &[]),
     ("broker", &["codec", "protocol", "topics", "store", "auth", "broker-core", "transport"]),
     ("client-core", &["codec", "protocol"]),
-    ("client", &["codec", "topics", "client-core", "transport"]),
+    ("client", &["codec", "topics", "scram", "client-core", "transport"]),
     ("cli", &["auth", "broker", "client", "client-core", "codec", "store", "topics"]),
     ("conformance", &["codec"]),
     ("trials", &["client"]),
@@ -31,7 +32,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
 
 /// Crates that get time and bytes as parameters and hand out effects.
 const SANS_IO: &[&str] =
-    &["codec", "protocol", "topics", "auth", "broker-core", "client-core", "transport"];
+    &["codec", "protocol", "topics", "scram", "auth", "broker-core", "client-core", "transport"];
 
 /// What a crate without I/O must not name. Addresses without sockets are in `core::net`.
 const IO_WORDS: &[&str] = &[

@@ -11,9 +11,12 @@ use whimbrel_client_core::Limits;
 use whimbrel_codec::{Connect, Property, Version, Will};
 
 use crate::login::{Login, Shown};
+#[cfg(feature = "socks")]
+use crate::net::Proxy;
 use crate::net::Stream;
-use crate::{Address, Backoff, Client, Connected, Error, InvalidUrl, Message, PropertyList};
-use crate::{Tls, TlsOptions, Url};
+use crate::{Address, Backoff, Client, Connected, Error, InvalidUrl, Message, PropertyList, Url};
+#[cfg(feature = "tls")]
+use crate::{Tls, TlsOptions};
 
 /// How long the session of a client outlives a connection that is lost, in seconds, where nothing
 /// else is asked for: enough to come back to it.
@@ -33,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) address: Address,
     pub(crate) connector: Option<Arc<dyn Connector>>,
     pub(crate) bind_address: Option<IpAddr>,
+    #[cfg(feature = "socks")]
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean_start: bool,
@@ -143,6 +148,7 @@ pub struct Builder {
     config: Config,
     /// The URL asks for TLS.
     url_tls: bool,
+    #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
 
@@ -163,6 +169,8 @@ impl Builder {
             address,
             connector: None,
             bind_address: None,
+            #[cfg(feature = "socks")]
+            proxy: None,
             version: Version::V5,
             client_id: String::new(),
             clean_start: true,
@@ -184,7 +192,12 @@ impl Builder {
             backoff: Backoff::default(),
             reconnects: true,
         };
-        Builder { config, url_tls: false, tls: None }
+        Builder {
+            config,
+            url_tls: false,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     /// The version of MQTT; 5.0 at first.
@@ -275,6 +288,7 @@ impl Builder {
         self
     }
 
+    #[cfg(feature = "tls")]
     /// TLS with these authorities and this certificate. An `mqtts` or `wss` URL without it trusts
     /// the authorities of the system.
     pub fn tls(mut self, tls: Tls) -> Builder {
@@ -341,8 +355,19 @@ impl Builder {
         self
     }
 
-    /// Byte streams of the application's own kind in place of a socket; the URL then only says
-    /// whether WebSocket is spoken.
+    /// The SOCKS5 proxy to connect by way of: `socks5h://[user[:password]@]host[:port]`. It is the
+    /// proxy that looks up the broker's name.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    #[cfg(feature = "socks")]
+    pub fn proxy(mut self, url: &str) -> Result<Builder, InvalidUrl> {
+        self.config.proxy = Some(Proxy::from_url(url)?);
+        Ok(self)
+    }
+
+    /// Byte streams of the application's own kind in place of a socket; the URL still says whether
+    /// TLS and WebSocket are spoken on them.
     pub fn connector(mut self, connector: Arc<dyn Connector>) -> Builder {
         self.config.connector = Some(connector);
         self
@@ -374,15 +399,35 @@ impl Builder {
     }
 
     fn finish(self) -> Result<Config, Error> {
-        let mut config = self.config;
-        if (self.url_tls || self.tls.is_some()) && !matches!(config.address, Address::Tls { .. }) {
-            let tls = match self.tls {
-                Some(tls) => tls,
-                None => Tls::new(&TlsOptions::default()).map_err(Error::TlsSettings)?,
-            };
-            config.address = Address::Tls { inner: Box::new(config.address), tls };
-        }
         let invalid = |what: &'static str| Err(Error::Settings(what));
+        #[cfg(feature = "tls")]
+        let config = {
+            let mut config = self.config;
+            let wants_tls = self.url_tls || self.tls.is_some();
+            if wants_tls && !matches!(config.address, Address::Tls { .. }) {
+                let tls = match self.tls {
+                    Some(tls) => tls,
+                    None => Tls::new(&TlsOptions::default()).map_err(Error::TlsSettings)?,
+                };
+                config.address = Address::Tls { inner: Box::new(config.address), tls };
+            }
+            config
+        };
+        #[cfg(not(feature = "tls"))]
+        let config = match self.url_tls {
+            false => self.config,
+            true => return invalid("this client was built without TLS (feature `tls`)"),
+        };
+        let is_websocket = config.address.is_websocket();
+        if is_websocket && cfg!(not(feature = "websocket")) {
+            return invalid("this client was built without WebSocket (feature `websocket`)");
+        }
+        if config.login.is_enhanced() && !config.version.is_v5() {
+            return invalid("an authentication method needs MQTT 5.0");
+        }
+        if config.login.needs_websocket() && !is_websocket {
+            return invalid("a token in the request of a WebSocket needs ws:// or wss://");
+        }
         if config.version != Version::V5 && config.client_id.is_empty() && !config.clean_start {
             return invalid("a session that is kept needs a client identifier");
         }

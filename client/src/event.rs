@@ -20,7 +20,17 @@ pub enum Status {
         /// How long until the next attempt; none if there will be none.
         retry_in: Option<Duration>,
     },
-    /// Messages that nobody could take were dropped: QoS 0 for a subscription whose queue is full.
+    /// A new token was shown on the same connection, and the broker took it.
+    Renewed,
+    /// There is no new token yet. The connection stays for as long as the old one holds.
+    RenewalFailed {
+        /// Why.
+        why: Arc<Error>,
+        /// How long until the next try.
+        retry_in: Duration,
+    },
+    /// A subscription's queue is full, and messages of QoS 0 for it are dropped until one is
+    /// taken.
     Missed {
         /// The subscription's filter.
         filter: Arc<str>,

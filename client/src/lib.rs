@@ -40,6 +40,12 @@
 //! and publishes QoS 1 messages again that were not acknowledged. [`Client::events`] tells what
 //! happens.
 //!
+//! # Who the client is
+//!
+//! A [`Login`] is asked anew for each connection: a password, one from a file or function, tokens
+//! of any [`TokenProvider`], or SCRAM. [`ClientCredentials`] gets tokens by OAuth. A token is
+//! renewed before it ends.
+//!
 //! All futures may be dropped at any time: a message that `publish` has not accepted is not
 //! published, a message that `next` has not given is given next time, and a subscription that was
 //! not completed is taken back.
@@ -59,9 +65,11 @@ mod login;
 mod message;
 mod net;
 mod requests;
+#[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod single;
 mod state;
 mod subscription;
+#[cfg(feature = "tls")]
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
@@ -73,11 +81,16 @@ pub use config::{Builder, Connector, Opening};
 pub use error::{AckError, Error, Outcome, PublishError, SubscribeError, Undelivered};
 pub use event::{Connected, Events, Status};
 pub use filter::{Filter, WhenFull};
-pub use login::Login;
+#[cfg(feature = "scram")]
+pub use login::ScramMechanism;
+pub use login::{BoxError, Carrier, Fetching, Login, OAUTH2_JWT, Secret, Token, TokenProvider};
+#[cfg(feature = "oauth")]
+pub use login::{ClientAuthentication, ClientCredentials, InvalidOAuth, SigningKey};
 pub use message::{Incoming, Message, PropertyList};
 pub use net::Stream as ByteStream;
 pub use requests::{RequestError, Requester};
 pub use subscription::Subscription;
+#[cfg(feature = "tls")]
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
 pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};
 pub use whimbrel_codec::{PacketId, Property, QoS, ReasonCode, RetainHandling, Version};

@@ -129,13 +129,11 @@ fn client(cut_after: Option<usize>) -> Client {
     tokio::spawn(broker(arrivals, cut_after));
     let moment = Duration::from_micros(100);
     let builder = Client::builder("mqtt://nowhere").expect("a URL").client_id("c");
-    let builder = builder.backoff(Backoff { first: moment, most: moment });
-    builder
-        .connector(Arc::new(Wire(sender)))
-        .queue(4, 1 << 20)
-        .max_in_flight(3)
-        .start()
-        .expect("valid settings")
+    // The broker above sends everything back without regard to the receive maximum.
+    let builder =
+        builder.backoff(Backoff { first: moment, most: moment }).receive_maximum(u16::MAX);
+    let builder = builder.connector(Arc::new(Wire(sender))).queue(4, 1 << 20).max_in_flight(3);
+    builder.start().expect("valid settings")
 }
 
 /// Publishes with every QoS, some futures given up on the way; how many messages were taken.

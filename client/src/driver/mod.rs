@@ -1,5 +1,6 @@
 //! The task that keeps a client connected.
 
+mod authentication;
 mod exchange;
 
 use std::future::{Future, poll_fn};
@@ -45,14 +46,16 @@ impl Driver {
                 let _ = first.send(Err(error));
                 break None;
             }
-            self.failures += 1;
+            if error.is_about_login() {
+                self.shared.config.login.handle_refused();
+            }
+            let wait = self.wait_after(&error);
             let error = Arc::new(error);
             if error.is_final() || !self.shared.config.reconnects {
                 let why = error.clone();
                 self.shared.tell(Status::Disconnected { why, retry_in: None });
                 break Some(error);
             }
-            let wait = self.shared.config.backoff.wait(self.failures);
             self.shared.tell(Status::Disconnected { why: error, retry_in: Some(wait) });
             if self.unless_ended(sleep(wait)).await.is_none() {
                 break None;
@@ -61,6 +64,15 @@ impl Driver {
         self.shared.lock().handle_closed(why);
         self.shared.room.notify_waiters();
         self.shared.tell(Status::Closed);
+    }
+
+    /// How long until the next attempt.
+    fn wait_after(&mut self, error: &Error) -> Duration {
+        if matches!(error, Error::TokenEnds) {
+            return Duration::ZERO;
+        }
+        self.failures += 1;
+        self.shared.config.backoff.wait(self.failures)
     }
 
     /// One connection from its beginning to its end; fine if the client is to end.

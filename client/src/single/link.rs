@@ -11,8 +11,9 @@ use whimbrel_codec::Connect;
 use whimbrel_transport::websocket;
 
 use super::stream::Stream;
+use super::tls;
 use crate::address::bracketed;
-use crate::{Address, Error, tls};
+use crate::{Address, Error};
 
 /// The payload of a WebSocket frame, in bytes, at most.
 const FRAME_LEN_MAX: usize = 64 * 1024;
@@ -242,7 +243,7 @@ fn layers(address: &Address) -> Result<Layers, Error> {
     let (Address::Tcp { host, .. } | Address::WebSocket { host, .. }) = &**inner else {
         return Err(Error::Connect(address.to_string(), io::ErrorKind::Unsupported.into()));
     };
-    Ok((Some(tls.connect(host)?), WebSocket::new(inner)?))
+    Ok((Some(tls::connect(tls, host)?), WebSocket::new(inner)?))
 }
 
 impl WebSocket {

@@ -2,7 +2,8 @@
 
 mod blocking;
 mod link;
-pub(crate) mod stream;
+mod stream;
+mod tls;
 
 pub use blocking::{Client, Connected, Settings};
 pub use link::Link;

@@ -194,7 +194,7 @@ impl Inbox {
         if !self.is_dirty {
             return;
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut is_full) = (Vec::new(), false);
         for (key, wire) in &mut self.wires {
             if wire.stage != Stage::Wanted {
                 continue;
@@ -204,12 +204,18 @@ impl Inbox {
                     wire.stage = Stage::Sent(packet_id);
                     wire.was_sent = true;
                 }
-                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(CommandError::Full | CommandError::NotConnected) => {
+                    is_full = true;
+                    break;
+                }
                 Err(error) => refused.push((key, SubscribeError::Invalid(error))),
             }
         }
         for (key, error) in refused {
             self.refuse(key, &error);
+        }
+        if is_full {
+            return;
         }
         for unsubscribe in &mut self.unsubscribes {
             if unsubscribe.packet_id.is_some() {
@@ -297,6 +303,8 @@ impl Inbox {
         for message in &mut self.unclaimed {
             message.token = None;
         }
+        let too_many = self.unclaimed.len().saturating_sub(MOST_UNCLAIMED);
+        self.unclaimed.drain(..too_many);
     }
 
     pub(crate) fn handle_closed(&mut self) {
@@ -361,8 +369,8 @@ impl Inbox {
                             self.full.push(queue.clone());
                         }
                     }
-                    Some(Pushed::Dropped) => self.missed.push(wire.filter.filter.clone()),
-                    Some(Pushed::Taken) | None => {}
+                    Some(Pushed::Missed) => self.missed.push(wire.filter.filter.clone()),
+                    Some(Pushed::Taken | Pushed::MissedMore) | None => {}
                 }
             }
         }

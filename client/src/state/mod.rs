@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) closing: Option<Closing>,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
+    /// The connection is about to be given up for the next one: nothing new is sent on it.
+    pub(crate) is_leaving: bool,
     /// The sleeping driver.
     driver: Option<Waker>,
     /// Counts connections.
@@ -92,6 +94,7 @@ impl Shared {
             closing: None,
             outbox: Outbox::new(config.queue_messages, config.queue_bytes),
             inbox: Inbox::new(config.version.is_v5()),
+            is_leaving: false,
             driver: None,
             connection: 0,
             assigned_client_id: None,
@@ -222,7 +225,7 @@ impl State {
         if self.closing.is_some() {
             return Err(PublishError::Closed(None));
         }
-        let online = self.is_online();
+        let online = self.is_online() && !self.is_leaving;
         let taken = self.outbox.publish(&mut self.core, online, message)?;
         if taken.is_ok() && online {
             self.wake_driver();
@@ -236,6 +239,9 @@ impl State {
             return;
         }
         self.inbox.flush(&mut self.core);
+        if self.is_leaving {
+            return;
+        }
         self.outbox.flush(&mut self.core, now);
     }
 
@@ -245,6 +251,7 @@ impl State {
             self.phase = Phase::Offline;
         }
         self.connection += 1;
+        self.is_leaving = false;
         self.core.handle_connection_lost();
         self.outbox.handle_lost();
         self.inbox.handle_lost(session_stays);

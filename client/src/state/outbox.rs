@@ -92,6 +92,11 @@ impl Outbox {
         self.queue.is_empty() && self.in_flight.is_empty()
     }
 
+    /// True when nothing is in flight.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Messages that are queued or in flight.
     pub(crate) fn undelivered(&self) -> usize {
         self.queue.len() + self.in_flight.len()
@@ -110,7 +115,8 @@ impl Outbox {
             match send(core, &message, None) {
                 Ok(None) => return Ok(Ok(self.mark(core))),
                 Ok(Some(packet_id)) => {
-                    let key = self.insert(message, None);
+                    let deadline = deadline(&message);
+                    let key = self.insert(message, deadline);
                     self.begin(key, packet_id);
                     return Ok(Ok(Ticket::Slot(key)));
                 }
@@ -122,8 +128,7 @@ impl Outbox {
             return Ok(Err(message));
         }
         self.queued_bytes += message.len_bytes();
-        let wait = message.expiry_s.map(|s| Duration::from_secs(s.into()));
-        let deadline = wait.map(|wait| Instant::now() + wait);
+        let deadline = deadline(&message);
         let key = self.insert(message, deadline);
         self.queue.push_back(key);
         self.earliest = [self.earliest, deadline].into_iter().flatten().min();
@@ -172,7 +177,7 @@ impl Outbox {
                 self.finish(key, Err(PublishError::Expired));
                 continue;
             }
-            let left = slot.deadline.map(|deadline| (deadline - now).as_secs() as u32);
+            let left = slot.deadline.map(|deadline| (deadline - now).as_secs().max(1) as u32);
             match send(core, message, left) {
                 Ok(None) => {
                     self.pop(key);
@@ -291,6 +296,7 @@ impl Outbox {
             match &slot.message {
                 Some(message) if message.qos == QoS::AtLeastOnce => {
                     self.queued_bytes += message.len_bytes();
+                    self.earliest = [self.earliest, slot.deadline].into_iter().flatten().min();
                     self.queue.push_front(key);
                 }
                 _ => {
@@ -393,6 +399,10 @@ fn check(message: &Message) -> Result<(), PublishError> {
         return Err(PublishError::Invalid(CommandError::TopicNameInvalid));
     }
     Ok(())
+}
+
+fn deadline(message: &Message) -> Option<Instant> {
+    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
 }
 
 /// `left_s` are the seconds that a message which was queued may still live.

@@ -2,6 +2,7 @@
 
 mod peer;
 
+mod authenticating;
 mod connecting;
 mod publishing;
 mod receiving;

@@ -92,8 +92,14 @@ impl Mechanism {
 }
 
 /// SASLprep (RFC 4013); none for what it prohibits.
-pub(crate) fn prepared(text: &str) -> Option<String> {
+pub fn prepared(text: &str) -> Option<String> {
     stringprep::saslprep(text).ok().map(|text| text.into_owned())
+}
+
+/// Digits alone: no sign, no leading zero.
+pub fn decimal(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if plain { text.parse().ok() } else { None }
 }
 
 /// What the server knows of a user's password: enough to check a proof and to give its own, not
@@ -152,9 +158,10 @@ impl StoredKeys {
             .find(|one| one.label() == label)
             .ok_or_else(|| format!("SCRAM with SHA-256 or SHA-512 alone is accepted; {REMEDY}"))?;
         let (low, high) = (ITERATIONS.start(), ITERATIONS.end());
-        let iterations = crate::password::decimal(iterations)
-            .filter(|iterations| ITERATIONS.contains(iterations))
-            .ok_or_else(|| format!("the iterations are not {low} to {high}; {REMEDY}"))?;
+        let iterations =
+            decimal(iterations)
+                .filter(|iterations| ITERATIONS.contains(iterations))
+                .ok_or_else(|| format!("the iterations are not {low} to {high}; {REMEDY}"))?;
         let bytes = |text: &str, lengths: core::ops::RangeInclusive<usize>| {
             STANDARD
                 .decode(text)

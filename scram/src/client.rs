@@ -48,7 +48,7 @@ impl Client {
         let salt = base64(attribute(fields.next(), "s=")?)?;
         let iterations = attribute(fields.next(), "i=")?;
         extensions(fields)?;
-        let iterations = crate::password::decimal(iterations)
+        let iterations = keys::decimal(iterations)
             .filter(|iterations| keys::ITERATIONS.contains(iterations))
             .ok_or(Fault::Malformed)?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {

@@ -4,6 +4,10 @@
 //! Without channel binding: `n` and `y` are accepted, `p=` is refused. A user who is not there
 //! gets a salt that is always the same, and is refused where a wrong password is.
 
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
 pub mod client;
 mod keys;
 mod message;
@@ -18,8 +22,7 @@ use core::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-pub(crate) use keys::prepared;
-pub use keys::{DEFAULT_ITERATIONS, Mechanism, SALT_BYTES, StoredKeys};
+pub use keys::{DEFAULT_ITERATIONS, Mechanism, SALT_BYTES, StoredKeys, decimal, prepared};
 pub use message::MAX_MESSAGE_BYTES;
 use message::{ClientFinal, ClientFirst};
 
