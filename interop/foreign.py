@@ -105,6 +105,7 @@ def run_way(kind, way, tally: Tally) -> None:
     scheme, rest = way.url.split("://")
     user = f"{quote(foreign_brokers.USER)}:{quote(foreign_brokers.PASSWORD)}"
     command = [tally.options.scenarios, f"{scheme}://{user}@{rest}", "--version", way.version]
+    command += ["--at-once", str(kind.at_once)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAY_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -54,6 +54,8 @@ class Kind:
 
     name: str
     recipe: Callable[[Path], Recipe]
+    # Scenarios side by side.
+    at_once: int = 64
 
     @property
     def faults(self) -> dict[str, str]:
@@ -209,7 +211,7 @@ PACKAGED = (
     # It stalls when a client of 3.1.1, which cannot know the limit, exceeds it.
     Kind("mosquitto", partial(mosquitto, 2000, (V311, V5))),
     Kind("mosquitto-with-limits", partial(mosquitto, RECEIVE_MAXIMUM, (V5,))),
-    Kind("aedes", aedes),
-    Kind("amqtt", amqtt),
+    Kind("aedes", aedes, 16),
+    Kind("amqtt", amqtt, 8),
     Kind("nats", nats),
 )
