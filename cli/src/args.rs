@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args};
-use whimbrel_client::{Address, Url};
+use whimbrel_client::{Address, Builder, Client, Login, Message, Url};
 use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
 
 use crate::failure::Failure;
@@ -264,6 +264,48 @@ impl Setup<'_> {
         }
     }
 
+    /// A client with all that the flags say, but for what a tool decides itself.
+    pub fn builder(&self) -> Builder {
+        let args = self.args;
+        let mut builder = Client::builder_for(self.address.clone())
+            .version(self.version)
+            .client_id(self.client_id.clone())
+            .clean_start(!args.keep_session)
+            .session_expiry_s(0)
+            .keep_alive_s(args.keepalive);
+        if self.user_name.is_some() || self.password.is_some() {
+            let password = self.password.clone().map(String::into_bytes);
+            builder = builder.login(Login::password(self.user_name.clone(), password));
+        }
+        for property in &self.lists.connect {
+            builder = builder.connect_property(*property);
+        }
+        for property in &self.lists.disconnect {
+            builder = builder.disconnect_property(*property);
+        }
+        match self.will() {
+            Some((will, delay_s)) => builder.will(will, delay_s),
+            None => builder,
+        }
+    }
+
+    /// The will message, and its delay in seconds.
+    fn will(&self) -> Option<(Message, u32)> {
+        let args = &self.args.will;
+        let payload = args.will_payload.clone().unwrap_or_default();
+        let mut will = Message::new(args.will_topic.clone()?, payload)
+            .qos(args.will_qos.0)
+            .retain(args.will_retain);
+        let mut delay_s = 0;
+        for property in &self.lists.will {
+            match property {
+                Property::WillDelayIntervalS(seconds) => delay_s = *seconds,
+                other => will = will.property(*other),
+            }
+        }
+        Some((will, delay_s))
+    }
+
     /// Prints a line of `--debug`.
     pub fn debug(&self, line: impl FnOnce() -> String) {
         if self.args.debug {
@@ -280,6 +322,11 @@ impl Setup<'_> {
     /// Another failure at run time, silenced by `--quiet`.
     pub fn failed(&self, code: u8, message: impl Into<String>) -> Failure {
         Failure { quiet: self.args.quiet, ..Failure::new(code, message) }
+    }
+
+    /// Whether `--quiet` was given.
+    pub fn is_quiet(&self) -> bool {
+        self.args.quiet
     }
 
     /// A line on stderr that `--quiet` silences.

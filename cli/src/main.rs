@@ -12,6 +12,7 @@ mod format;
 mod passwd;
 mod property;
 mod publish;
+mod simulate;
 mod store;
 mod subscribe;
 mod tls_args;
@@ -41,7 +42,9 @@ enum Command {
     /// Subscribe, and print messages.
     Sub(Box<subscribe::Sub>),
     /// Put load on a broker and measure it.
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
+    /// Simulate a fleet of devices.
+    Simulate(Box<simulate::Simulate>),
     /// Make certificates for tests.
     Certs(certs::Certs),
     /// Check, repair, export or import the data directory of a stopped broker.
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Passwd(args) => passwd::run(&args),
@@ -85,7 +89,7 @@ fn run(command: Command) -> Result<(), Failure> {
 /// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
-    let tool = matches!(command.as_str(), "pub" | "sub" | "bench");
+    let tool = matches!(command.as_str(), "pub" | "sub" | "bench" | "simulate");
     let code = if tool { 1 } else { 2 };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

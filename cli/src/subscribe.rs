@@ -358,7 +358,13 @@ fn handle_suback(setup: &Setup<'_>, filters: &[&str], codes: &[ReasonCode]) -> O
 /// Errors that connecting again would only repeat.
 fn is_final(error: &Error) -> bool {
     match error {
-        Error::Refused(..) | Error::Command(_) | Error::WebSocket(_) | Error::Tls(_) => true,
+        Error::Refused(..)
+        | Error::Command(_)
+        | Error::WebSocket(_)
+        | Error::Tls(_)
+        | Error::TlsSettings(_)
+        | Error::Settings(_)
+        | Error::Login(_) => true,
         Error::Failed(Failed::ServerMisbehaved(_)) => true,
         Error::Disconnected(reason, _) => {
             !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)

@@ -30,7 +30,10 @@ pub enum Event<'a> {
     Subscribed(SubAck<'a>),
     /// The answer to `unsubscribe`.
     Unsubscribed(UnsubAck<'a>),
-    /// A step of enhanced authentication, to be answered with `authenticate`.
+    /// A step of enhanced authentication, to be answered with `authenticate` unless it is the
+    /// success. The one that CONNACK brings comes before [`Event::Connected`], and before anything
+    /// of the session has changed: who finds that the server is not the right one drops the
+    /// connection then.
     Auth(Auth<'a>),
     /// The server ended the connection.
     Disconnected(Disconnect<'a>),

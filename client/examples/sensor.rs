@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
 
-    drop(client.publish(say("online")).await?);
+    client.publish(say("online")).await?;
     let topic: std::sync::Arc<str> = format!("sensors/{name}/temperature").into();
     for reading in 0..readings {
         let temperature = 20.0 + (reading as f64 / 10.0).sin();
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         tokio::time::sleep(INTERVAL).await;
     }
-    drop(client.publish(say("offline")).await?);
+    client.publish(say("offline")).await?;
     client.disconnect().await?;
     Ok(())
 }

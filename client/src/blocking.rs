@@ -155,7 +155,6 @@ impl Client {
 }
 
 /// Tells what became of a message; see [`crate::Completion`].
-#[must_use = "a completion tells whether the message arrived; drop it to say that it does not matter"]
 pub struct Completion {
     completion: crate::Completion,
     runtime: Handle,

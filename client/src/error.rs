@@ -10,6 +10,7 @@ use whimbrel_transport::websocket;
 
 #[cfg(feature = "tls")]
 use crate::InvalidTls;
+use crate::StoreError;
 
 /// Why a client cannot go on.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Error {
     WebSocket(websocket::End),
     /// Settings that contradict each other.
     Settings(&'static str),
+    /// The store cannot be used.
+    Store(Arc<StoreError>),
     /// There is nothing to show who the client is, or the broker did not show that it knows it;
     /// and why.
     Login(String),
@@ -74,6 +77,7 @@ impl fmt::Display for Error {
             #[cfg(feature = "websocket")]
             Error::WebSocket(end) => write!(f, "WebSocket: {end}"),
             Error::Settings(what) => f.write_str(what),
+            Error::Store(error) => error.fmt(f),
             Error::Login(what) => write!(f, "cannot log in: {what}"),
             Error::TokenEnds => f.write_str("the token ends: the next connection shows a new one"),
             Error::Refused(reason, text) => {
@@ -118,7 +122,7 @@ impl Error {
         match self {
             #[cfg(feature = "tls")]
             Error::TlsSettings(_) => true,
-            Error::Settings(_) | Error::Command(_) => true,
+            Error::Settings(_) | Error::Store(_) | Error::Command(_) => true,
             Error::Failed(core::Failure::ServerMisbehaved(_)) => false,
             // Who takes the session over would lose it to us, and so on.
             Error::Disconnected(reason, _) => *reason == ReasonCode::SessionTakenOver,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::{Error, PropertyList};
+use crate::{Error, PropertyList, PublishError, StoreError};
 
 /// Something that happened to the connection.
 #[derive(Clone, Debug)]
@@ -34,6 +34,20 @@ pub enum Status {
     Missed {
         /// The subscription's filter.
         filter: Arc<str>,
+    },
+    /// A message that was in the store, and whose completion nobody holds, was not delivered.
+    Undelivered {
+        /// Its topic name.
+        topic: Arc<str>,
+        /// Why.
+        why: PublishError,
+    },
+    /// The store cannot be written or read. What was taken is not lost, and new messages wait.
+    StoreFailed {
+        /// Why; the disk may be full.
+        why: Arc<StoreError>,
+        /// How long until the next try.
+        retry_in: Duration,
     },
     /// The client has ended, as asked.
     Closed,

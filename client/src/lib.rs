@@ -68,6 +68,7 @@ mod requests;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod single;
 mod state;
+mod store;
 mod subscription;
 #[cfg(feature = "tls")]
 mod tls;
@@ -89,6 +90,7 @@ pub use login::{ClientAuthentication, ClientCredentials, InvalidOAuth, SigningKe
 pub use message::{Incoming, Message, PropertyList};
 pub use net::Stream as ByteStream;
 pub use requests::{RequestError, Requester};
+pub use store::{Store, StoreError, StoreSync};
 pub use subscription::Subscription;
 #[cfg(feature = "tls")]
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};

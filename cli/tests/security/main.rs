@@ -8,6 +8,7 @@ mod support;
 mod ace;
 mod bans;
 mod bound_tokens;
+mod client;
 mod control;
 mod floods;
 mod hook;

@@ -5,5 +5,6 @@ mod bench;
 mod broker;
 mod exit_codes;
 mod publish;
+mod simulate;
 mod subscribe;
 mod tool;

@@ -439,6 +439,8 @@ fn authentication_goes_back_and_forth_and_again() {
     s.client.authenticate(&step).unwrap();
     s.expect_sent(&[Packet::Auth(step)]);
     s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    assert!(!s.client.is_connected());
     s.expect_event(Event::Connected { ack: connack(false, SCRAM), discarded: 0 });
     // [MQTT-4.12.1-1]
     assert_eq!(s.client.authenticate(&step), Err(Error::AuthenticationOrder));
@@ -447,6 +449,27 @@ fn authentication_goes_back_and_forth_and_again() {
     s.recv(Packet::Auth(auth(ReasonCode::Success, SCRAM)));
     s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
     s.client.authenticate(&auth(AGAIN, SCRAM)).unwrap();
+}
+
+#[test]
+fn a_server_that_proves_nothing_changes_nothing() {
+    let mut s = Script::connected(Version::V5);
+    s.client.publish(&publish(QOS1, None)).unwrap();
+    s.client.handle_connection_lost();
+    let properties = Properties::new(SCRAM);
+    let connect = Connect { properties, clean_start: false, ..Connect::new(s.version, "c") };
+    s.client.connect(T0, &connect).unwrap();
+    s.sent();
+    s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.client.handle_connection_lost();
+    assert_eq!(s.client.in_flight(), 1);
+    s.client.connect(T0, &connect).unwrap();
+    s.sent();
+    s.recv(Packet::ConnAck(connack(true, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.expect_event(Event::Connected { ack: connack(true, SCRAM), discarded: 0 });
+    assert_eq!(s.sent().len(), 1, "it is sent again");
 }
 
 #[test]
@@ -472,6 +495,7 @@ fn authentication_out_of_order_is_a_fault() {
     // Nothing was asked.
     let mut s = authenticating();
     s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
     assert!(matches!(s.client.poll_event(), Some(Event::Connected { .. })));
     s.recv(Packet::Auth(auth(CONTINUE, SCRAM)));
     s.expect_fault(ReasonCode::ProtocolError);

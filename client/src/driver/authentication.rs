@@ -63,6 +63,15 @@ impl Authentication {
         self.renew_at
     }
 
+    /// The connection counts from now on.
+    pub(super) fn handle_connected(&mut self) -> Result<(), Error> {
+        if self.conversation.is_some() || self.answering.is_some() {
+            return Err(Error::Login("the broker did not show who it is".into()));
+        }
+        self.renew_at = self.life.map(|life| life.renew_at);
+        Ok(())
+    }
+
     /// The broker consents: by CONNACK, or by AUTH to a renewal.
     pub(super) fn handle_success(&mut self, data: &[u8]) -> Result<(), Error> {
         if self.answering.is_some() || self.waiting.is_some() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use whimbrel_client_core::Event;
-use whimbrel_codec::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
+use whimbrel_codec::{ConnAck, Disconnect, Properties, Property, ReasonCode};
 
 use super::First;
 use super::authentication::{Authentication, Renewal};
@@ -110,11 +110,13 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// DISCONNECT is written.
+    /// DISCONNECT is written, or waits in vain for a store that fails.
     fn is_over(&self) -> bool {
         let state = self.shared.lock();
-        let is_said = self.has_left || state.closing.is_some_and(|c| c.disconnect_sent);
-        is_said && self.output.is_empty() && state.core.is_closed()
+        let closing_said = state.closing.is_some_and(|c| c.disconnect_sent);
+        let is_late = state.closing.is_some_and(|c| c.deadline <= Instant::now());
+        let is_out = state.core.is_closed() || (closing_said && is_late);
+        (self.has_left || closing_said) && self.output.is_empty() && is_out
     }
 
     /// Writes what there is, as far as the socket takes it.
@@ -150,16 +152,21 @@ impl Exchange {
     /// Takes output of the core; true if there was some.
     fn fill(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
         state.flush(now);
         if state.outbox.waiting > 0 && state.outbox.has_room() {
             self.shared.room_has_come();
         }
         self.disconnect_if_due(&mut state, now)?;
-        self.leave_if_due(&mut state, now)?;
+        self.has_left |= self.leave_if_due(&mut state, now)?;
         let State { core, outbox, .. } = &mut *state;
         let Some(bytes) = core.poll_transmit() else { return Ok(false) };
-        let bytes = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        let len = outbox.allowed(bytes.len()).min(WRITE_LEN);
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Ok(false);
+        }
         self.output.extend_from_slice(bytes);
         let len = bytes.len();
         core.handle_transmitted(self.shared.millis(now), len);
@@ -170,9 +177,12 @@ impl Exchange {
 
     /// Sends DISCONNECT once nothing is left to deliver, or there is no more time for it.
     fn disconnect_if_due(&self, state: &mut State, now: Instant) -> Result<(), Error> {
-        let Some(Closing { deadline, disconnect_sent: false }) = state.closing else {
+        let Some(Closing { deadline, disconnect_sent: false, is_abrupt }) = state.closing else {
             return Ok(());
         };
+        if is_abrupt {
+            return Err(Error::Lost(io::ErrorKind::ConnectionAborted.into()));
+        }
         if !state.outbox.is_done() && now < deadline {
             return Ok(());
         }
@@ -187,30 +197,28 @@ impl Exchange {
         let reason = ReasonCode::Success;
         let sent = state.core.disconnect(&Disconnect { reason, properties: properties.view() });
         match sent {
-            Ok(()) => state.closing = Some(Closing { deadline, disconnect_sent: true }),
+            Ok(()) => {
+                state.closing = Some(Closing { deadline, disconnect_sent: true, is_abrupt });
+            }
             Err(whimbrel_client_core::Error::Full) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Sends DISCONNECT for the sake of a new connection. It goes on with the session; one that
-    /// does not stay is first brought to where nothing is lost with it.
-    fn leave_if_due(&mut self, state: &mut State, now: Instant) -> Result<(), Error> {
-        let Some(leaves_by) = self.leaves_by else { return Ok(()) };
-        let stays = self.shared.config.session_stays();
-        if self.has_left || state.closing.is_some() || !state.is_online() {
-            return Ok(());
-        }
-        if !stays && !state.outbox.is_calm() && now < leaves_by {
-            return Ok(());
+    /// Sends DISCONNECT for the sake of a new connection; true if it did. That one goes on with the
+    /// session; a session that does not stay is first brought to where nothing is lost with it.
+    fn leave_if_due(&self, state: &mut State, now: Instant) -> Result<bool, Error> {
+        let Some(leaves_by) = self.leaves_by.filter(|_| !self.has_left) else { return Ok(false) };
+        let is_ready = self.shared.config.session_stays() || state.outbox.is_calm();
+        if state.closing.is_some() || !state.is_online() || (!is_ready && now < leaves_by) {
+            return Ok(false);
         }
         match state.core.disconnect(&Disconnect::new(ReasonCode::Success)) {
-            Ok(()) => self.has_left = true,
-            Err(whimbrel_client_core::Error::Full) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => Ok(true),
+            Err(whimbrel_client_core::Error::Full) => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Reads once; true if there was something.
@@ -253,12 +261,11 @@ impl Exchange {
                 Event::Message(publish) => inbox.deliver(&publish, &self.shared, *connection),
                 Event::Published(ack) => outbox.handle_published(&ack),
                 Event::Received(packet_id) => outbox.handle_received(packet_id),
-                Event::Released(_) => {}
+                Event::Released(packet_id) => outbox.handle_arrival(packet_id, false),
                 Event::Subscribed(ack) => inbox.handle_suback(&ack),
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
-                    let data = auth_data(&ack.properties);
-                    after.error = self.authentication.handle_success(&data).err();
+                    after.error = self.authentication.handle_connected().err();
                     if after.error.is_none() {
                         outbox.handle_connected(ack.session_present);
                         inbox.handle_connected(&ack);
@@ -338,7 +345,8 @@ impl Exchange {
         }
         if self.written == self.output.len() {
             state.flush(Instant::now());
-            if state.core.poll_transmit().is_some() {
+            let State { core, outbox, .. } = &mut *state;
+            if core.poll_transmit().is_some_and(|bytes| outbox.allowed(bytes.len()) > 0) {
                 return Poll::Ready(Ok(()));
             }
             if self.output.capacity() > OUTPUT_KEPT_BYTES {
@@ -346,7 +354,8 @@ impl Exchange {
             }
         }
         let core = state.core.poll_timeout().map(|at| shared.instant(at));
-        let closing = state.closing.filter(|c| !c.disconnect_sent).map(|c| c.deadline);
+        let held = state.core.poll_transmit().is_some();
+        let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
         let leaving = self.leaves_by.filter(|_| !self.has_left);
         let renewal = self.authentication.next_renewal();
         let next = [core, closing, leaving, state.outbox.next_expiry(), renewal];

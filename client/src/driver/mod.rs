@@ -52,6 +52,7 @@ impl Driver {
                 state.handle_lost(self.shared.config.session_stays());
             }
             if let Some(first) = self.first.take() {
+                self.close_store().await;
                 // Nobody may wait for it any more.
                 let _ = first.send(Err(error));
                 break None;
@@ -73,6 +74,7 @@ impl Driver {
                 break None;
             }
         };
+        self.close_store().await;
         self.shared.lock().handle_closed(why);
         self.shared.room.notify_waiters();
         self.shared.tell(Status::Closed);
@@ -91,6 +93,15 @@ impl Driver {
         }
         self.failures += 1;
         self.shared.config.backoff.wait(self.failures)
+    }
+
+    /// Writes what is left to write, and lets the file go.
+    async fn close_store(&self) {
+        let ended = self.shared.lock().outbox.stop_store();
+        if let Some(ended) = ended {
+            // An error only says that the thread has ended before.
+            let _ = ended.await;
+        }
     }
 
     /// One connection from its beginning to its end; fine if the client is to end.

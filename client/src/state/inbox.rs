@@ -341,8 +341,9 @@ impl Inbox {
             keys.iter().filter_map(|key| wires.get(*key)).map(|wire| wire.queues.len()).sum()
         };
         let receivers: usize = queues(&self.wires);
-        let token =
-            publish.packet_id.map(|id| AckToken::new(shared.clone(), connection, id, receivers));
+        let token = publish
+            .packet_id
+            .map(|id| AckToken::new(shared.clone(), connection, id, publish.qos, receivers));
         let message = Incoming {
             topic,
             payload: Bytes::copy_from_slice(publish.payload),

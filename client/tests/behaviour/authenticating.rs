@@ -103,7 +103,7 @@ async fn a_token_is_renewed_on_the_same_connection_before_it_ends() {
         peer.send_auth(ReasonCode::Success, OAUTH2_JWT, b"").await;
         told(&mut events, |status| matches!(status, Status::Renewed).then_some(())).await;
     }
-    client.publish(Message::new("t", "x")).await.expect("taken");
+    drop(client.publish(Message::new("t", "x")).await.expect("taken"));
     assert_eq!(peer.recv_publish().await.payload, b"x");
 }
 
@@ -249,7 +249,7 @@ async fn a_client_that_does_not_reconnect_stays_until_the_broker_ends_it() {
     let client = builder.start().expect("valid settings");
     let mut peer = place.accept(false).await;
     sleep(Duration::from_secs(90)).await;
-    client.publish(Message::new("t", "x")).await.expect("taken");
+    drop(client.publish(Message::new("t", "x")).await.expect("taken"));
     assert_eq!(peer.recv_publish().await.payload, b"x");
     peer.send_disconnect(ReasonCode::NotAuthorized).await;
     let why = client.closed().await.expect("an error");
@@ -337,7 +337,7 @@ mod scram {
                 peer.send_consent(false, mechanism.name(), &last).await;
                 peer
             });
-            client.expect("accepted").publish(Message::new("t", "x")).await.expect("taken");
+            drop(client.expect("accepted").publish(Message::new("t", "x")).await.expect("taken"));
             assert_eq!(peer.recv_publish().await.payload, b"x");
         }
     }

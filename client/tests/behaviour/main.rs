@@ -7,3 +7,9 @@ mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
+mod storing;
+mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;

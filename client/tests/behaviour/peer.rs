@@ -37,17 +37,27 @@ impl Connector for Wire {
 
 /// A client's settings, and where its connections arrive.
 pub fn place() -> (Builder, Place) {
+    place_of("mqtt://nowhere")
+}
+
+/// The same for another URL.
+pub fn place_of(url: &str) -> (Builder, Place) {
     let (sender, arrivals) = mpsc::unbounded_channel();
     let backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
-    let builder = Client::builder("mqtt://nowhere").expect("a valid URL").client_id("c");
+    let builder = Client::builder(url).expect("a valid URL").client_id("c");
     (builder.connector(Arc::new(Wire(sender))).backoff(backoff), Place { arrivals })
 }
 
 impl Place {
     /// The next network connection.
     pub async fn arrival(&mut self) -> Peer {
+        Peer::on(self.stream().await)
+    }
+
+    /// The same as it is.
+    pub async fn stream(&mut self) -> DuplexStream {
         let stream = timeout(PATIENCE, self.arrivals.recv()).await.expect("a connection in time");
-        Peer { stream: stream.expect("the client lives"), bytes: Vec::new(), version: Version::V5 }
+        stream.expect("the client lives")
     }
 
     /// The next connection, accepted.
@@ -66,7 +76,7 @@ impl Place {
 
 /// One network connection, seen from the broker.
 pub struct Peer {
-    stream: DuplexStream,
+    stream: Box<dyn ByteStream>,
     bytes: Vec<u8>,
     pub version: Version,
 }
@@ -94,6 +104,11 @@ pub struct Shown {
 }
 
 impl Peer {
+    /// The other end of any stream.
+    pub fn on(stream: impl ByteStream + 'static) -> Peer {
+        Peer { stream: Box::new(stream), bytes: Vec::new(), version: Version::V5 }
+    }
+
     /// CONNECT, as far as it is about who the client is.
     pub async fn recv_login(&mut self) -> Shown {
         let (version, shown) = self

@@ -133,3 +133,53 @@ impl Pair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+        UnparsedPublicKey, VerificationAlgorithm,
+    };
+    use rcgen::{KeyPair, PublicKeyData};
+
+    #[test]
+    fn assertions_hold_for_the_public_key() {
+        let table: [(_, &dyn VerificationAlgorithm, _); 4] = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, &ECDSA_P256_SHA256_FIXED, "ES256"),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, &ECDSA_P384_SHA384_FIXED, "ES384"),
+            (&rcgen::PKCS_ED25519, &ED25519, "EdDSA"),
+            (&rcgen::PKCS_RSA_SHA256, &RSA_PKCS1_2048_8192_SHA256, "RS256"),
+        ];
+        for (kind, verification, name) in table {
+            let pair = KeyPair::generate_for(kind).unwrap();
+            let key = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
+            assert_eq!(format!("{key:?}"), format!("SigningKey({name})"));
+            let assertion = key.key_id("first").assertion("boiler", "https://as.example").unwrap();
+            let (message, signature) = assertion.rsplit_once('.').unwrap();
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            let public = UnparsedPublicKey::new(verification, pair.der_bytes());
+            public.verify(message.as_bytes(), &signature).unwrap();
+            let (header, claims) = message.split_once('.').unwrap();
+            let [header, claims] = [header, claims].map(|part| {
+                let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
+                serde_json::from_slice::<Value>(&bytes).unwrap()
+            });
+            assert_eq!(header, json!({"alg": name, "typ": "JWT", "kid": "first"}));
+            for (claim, value) in
+                [("iss", "boiler"), ("sub", "boiler"), ("aud", "https://as.example")]
+            {
+                assert_eq!(claims[claim], value);
+            }
+            let life_s = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+            assert_eq!(life_s, ASSERTION_LIFE_S);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for bad in ["", "x", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            assert!(SigningKey::from_pem(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}
