@@ -26,6 +26,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("client", &["codec", "topics", "scram", "client-core", "transport"]),
     ("cli", &["auth", "broker", "client", "client-core", "codec", "store", "topics"]),
     ("conformance", &["codec"]),
+    ("trials", &["client"]),
     ("simulator", &["codec", "protocol", "topics", "store", "broker-core"]),
 ];
 
