@@ -49,11 +49,10 @@ const IO_WORDS: &[&str] = &[
 const NO_STD: &[&str] = &["codec", "protocol", "client-core"];
 
 /// Files that may say `unsafe`, each with the reason: `(path, reason)`.
-const UNSAFE_ALLOWED: &[(&str, &str)] =
-    &[
-        ("topics/tests/memory.rs", "an allocator that counts bytes is an unsafe trait"),
-        ("client-core/tests/memory.rs", "an allocator that counts is an unsafe trait"),
-    ];
+const UNSAFE_ALLOWED: &[(&str, &str)] = &[
+    ("topics/tests/memory.rs", "an allocator that counts bytes is an unsafe trait"),
+    ("client-core/tests/memory.rs", "an allocator that counts is an unsafe trait"),
+];
 
 const FILE_LINES: usize = 800;
 const LINE_COLUMNS: usize = 100;

@@ -30,9 +30,7 @@ impl Machine<'_> {
         connect: &Connect<'_>,
         input: &mut Buffer<'_>,
     ) -> Result<(), Error> {
-        let kept_in_other_version =
-            self.session.in_flight() > 0 && self.session.version != connect.version;
-        if kept_in_other_version && !connect.clean_start {
+        if self.session.is_of_other(connect.version) && !connect.clean_start {
             return Err(Error::SessionVersion);
         }
         let announced = self.capacity(input.max()).within(connect);
@@ -313,11 +311,10 @@ impl Machine<'_> {
         publish: &Publish<'_>,
     ) -> Result<(), Error> {
         self.check_restore()?;
-        let kept_in_other_version = self.session.in_flight() > 0 && self.session.version != version;
         let (Some(id), false) = (publish.packet_id, publish.qos == QoS::AtMostOnce) else {
             return Err(Error::RestoreInvalid);
         };
-        if kept_in_other_version {
+        if self.session.is_of_other(version) {
             return Err(Error::SessionVersion);
         }
         // [MQTT-3.3.1-1] It may have been sent.

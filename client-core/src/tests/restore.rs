@@ -34,6 +34,15 @@ fn what_was_in_flight_is_sent_again_in_order() {
 }
 
 #[test]
+fn a_release_is_of_any_version() {
+    let mut s = Script::new(Version::V3_1_1);
+    s.client.restore_released(id(1)).unwrap();
+    s.client.restore_published(s.version, &publish(QOS2, Some(2))).unwrap();
+    let sent = s.connect(&connect(s.version), &connack(true, &[]));
+    assert_eq!(sent.len(), 2);
+}
+
+#[test]
 fn what_was_received_is_no_event_again() {
     let mut s = Script::new(Version::V5);
     s.client.restore_received(id(7)).unwrap();
