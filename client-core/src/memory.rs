@@ -132,6 +132,7 @@ impl<'m> Pieces<'m> {
             automatic_aliases: 0,
             authentication: Authentication::new(self.authentication_method),
             manual: false,
+            discarded: 0,
         };
         Client::of(machine, Buffer::new(self.input))
     }

@@ -80,6 +80,7 @@ impl Pair {
         let list = [
             Property::ReceiveMaximum(self.setup.most_in_flight as u16),
             Property::TopicAliasMaximum(2),
+            Property::SessionExpiryIntervalS(600),
         ];
         let properties = Properties::new(&list);
         let connect = Connect { clean_start: false, properties, ..Connect::new(Version::V5, "c") };
