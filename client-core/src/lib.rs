@@ -68,7 +68,8 @@
 //! let id = client.publish(&message).unwrap();
 //! assert_eq!(client.in_flight(), 1);
 //! client.handle_bytes(Millis(9), &[0x40, 2, 0, 1]); // PUBACK
-//! assert!(matches!(client.poll_event(), Some(Event::Published(ack)) if Some(ack.packet_id) == id));
+//! let Some(Event::Published(ack)) = client.poll_event() else { panic!("no acknowledgement") };
+//! assert_eq!(Some(ack.packet_id), id);
 //! ```
 //!
 //! # A session that survives the process

@@ -90,7 +90,7 @@ impl<'m> Session<'m> {
     /// A new network connection: nothing has been sent on it and no request survived.
     pub(crate) fn reconnect(&mut self) {
         if self.requests > 0 {
-            self.outgoing.retain(|one| is_message(one));
+            self.outgoing.retain(is_message);
             self.requests = 0;
         }
         self.unsent = self.outgoing.span();

@@ -136,7 +136,8 @@ fn a_session_that_the_server_lost_is_forgotten_and_counted() {
 
 #[test]
 fn what_belongs_to_a_session_ends_with_it() {
-    let ended: [(Version, fn(&mut Script)); 4] = [
+    type Connected = fn(&mut Script);
+    let ended: [(Version, Connected); 4] = [
         // With its connection.
         (Version::V3_1_1, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),
         (Version::V5, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),

@@ -46,7 +46,8 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn run(mut client: Client<'_>, setup: u8, mut rest: &[u8]) {
-    let version = [Version::V5, Version::V3_1_1, Version::V5, Version::V3_1][setup as usize >> 1 & 3];
+    let versions = [Version::V5, Version::V3_1_1, Version::V5, Version::V3_1];
+    let version = versions[setup as usize >> 1 & 3];
     client.set_manual_acknowledgement(setup & 8 != 0);
     client.set_automatic_topic_aliases(u16::from(setup >> 4));
     let mut now = Millis(0);
@@ -129,7 +130,8 @@ impl Driver {
     fn command(&mut self, client: &mut Client<'_>, now: Millis, op: u8) {
         let none = Properties::NONE;
         let method = [Property::AuthenticationMethod("M"), Property::ReceiveMaximum(4)];
-        let message = Publish::new(["a", "topic/1", "topic/2", "topic/3"][op as usize >> 4 & 3], b"x");
+        let topics = ["a", "topic/1", "topic/2", "topic/3"];
+        let message = Publish::new(topics[op as usize >> 4 & 3], b"x");
         match op >> 3 {
             0 | 1 => {
                 client.handle_connection_lost();
