@@ -135,7 +135,8 @@ fn a_dashboard_shows_last_values() {
     let broker = broker();
     let mut peer = Peer::kept(&broker, "sensors");
     let mut retained = |topic, payload| {
-        let publish = Publish { qos: QoS::AtLeastOnce, retain: true, ..Publish::new(topic, payload) };
+        let publish =
+            Publish { qos: QoS::AtLeastOnce, retain: true, ..Publish::new(topic, payload) };
         peer.publish_with(publish);
     };
     retained("sensors/a", b"kept");
