@@ -37,7 +37,7 @@ pub struct Connection {
                 with TLS mqtts:// and wss://"
     )]
     pub url: Option<String>,
-    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311, or 5 with -D, -x, rr and shell.
+    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D, -x, rr or shell.
     #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]
     #[arg(help_heading = "Connection")]
     pub version: Option<VersionArg>,
