@@ -1,4 +1,5 @@
-//! Options that a user gives each time, from a file: `~/.config/whimbrel/pub`, `sub`, `rr` and `shell`.
+//! Options that a user gives each time, from a file: `~/.config/whimbrel/pub`, `sub`, `rr` and
+//! `shell`.
 
 use std::env;
 use std::ffi::OsString;

@@ -84,7 +84,7 @@ fn every_shell_has_a_script() {
         let script = text(&["completions", shell]);
         assert!(script.contains("retained-only"), "{shell}");
         if is_installed(shell) {
-            let folder = Folder::new(shell);
+            let folder = Folder::new(&format!("script-{shell}"));
             let file = folder.0.join("script");
             std::fs::write(&file, script).expect("a file");
             let output = Command::new(shell).arg(check).arg(&file).output().expect("it runs");
@@ -106,7 +106,7 @@ fn flags(help: &str) -> BTreeSet<String> {
         .map(str::trim_start)
         .filter(|line| line.starts_with('-'))
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
-        .map(|word| word.trim_end_matches([',', '.']).to_owned())
+        .filter_map(|word| word.split(['=', '[', ',', '.']).next().map(str::to_owned))
         .collect()
 }
 

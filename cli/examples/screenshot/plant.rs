@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use whimbrel_client::{Client, Message, QoS};
 
-/// Between two rounds of messages.
+/// Between two rounds of messages, on average.
 const ROUND: Duration = Duration::from_millis(250);
 
 /// Publishes until the process ends.
@@ -26,7 +26,8 @@ async fn publish(port: &str) -> Result<(), Box<dyn std::error::Error>> {
             // Whether one arrives does not matter.
             drop(client.publish(message).await?);
         }
-        tokio::time::sleep(ROUND).await;
+        // Neither faster nor slower would look alive.
+        tokio::time::sleep(ROUND.mul_f64(1.0 + 0.6 * (round as f64 / 5.0).sin())).await;
     }
     Ok(())
 }
@@ -59,7 +60,7 @@ fn readings(round: u64, at: f64) -> Vec<Message> {
         let rpm = 1450.0 + 40.0 * phase.sin() + 10.0 * noise(pump);
         readings.push(Message::new(format!("plant/pump/{pump}/rpm"), format!("{rpm:.0}")));
         let vibration = 1.6 + 0.7 * (phase * 1.7).sin() + 0.5 * noise(pump + 9);
-        let bearing = 48.0 + 2.0 * phase.cos();
+        let bearing = 48.0 + 2.0 * (phase * 3.0).cos() + noise(pump + 20);
         let health = format!(
             "{{\n  \"vibration_mm_s\": {vibration:.2},\n  \"bearing_c\": {bearing:.1},\n  \
              \"alarm\": false\n}}"

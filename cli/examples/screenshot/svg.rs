@@ -30,7 +30,7 @@ pub fn draw(screen: &Screen, title: &str) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" \
          width=\"{width:.0}\" height=\"{height:.0}\" font-size=\"{FONT}\" font-family=\"\
-         ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace\">\n\
+         'DejaVu Sans Mono',Menlo,Consolas,monospace\">\n\
          <title>{title}</title>\n\
          <rect width=\"{width:.1}\" height=\"{height:.1}\" rx=\"9\" fill=\"{BACKGROUND}\"/>\n"
     );

@@ -182,7 +182,7 @@ impl SubscriptionForm {
 }
 
 impl Dialog {
-    /// What a key does; `filters` are those subscribed to. The search reads its line after each key.
+    /// What a key does; `filters` are those subscribed to.
     pub fn handle_key(&mut self, key: KeyEvent, filters: &[&str]) -> Step {
         match self {
             Dialog::Help | Dialog::Events => match key.code {

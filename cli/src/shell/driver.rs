@@ -274,6 +274,9 @@ fn take_messages(
     while index < subscriptions.len() && taken < BATCH {
         match Pin::new(&mut subscriptions[index]).poll_next(cx) {
             Poll::Ready(Some(message)) => {
+                if taken == 0 {
+                    model.handle_time(now_ms());
+                }
                 taken += 1;
                 if !subscriptions[..index]
                     .iter()

@@ -44,8 +44,8 @@ impl Value {
         self.payload.len() + self.properties.iter().map(property).sum::<usize>()
     }
 
-    /// The number to draw: the payload itself, or the first number in a JSON object with the name
-    /// of its member.
+    /// The number to draw: the payload itself, or of the numbers in a JSON object the first by
+    /// name, with its name.
     pub fn number(&self) -> Option<(f64, Option<String>)> {
         let text = std::str::from_utf8(&self.payload).ok()?.trim();
         let plain = match text {
