@@ -24,7 +24,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("broker", &["codec", "protocol", "topics", "store", "auth", "broker-core", "transport"]),
     ("client-core", &["codec", "protocol"]),
     ("client", &["codec", "topics", "scram", "client-core", "transport"]),
-    ("cli", &["auth", "broker", "client", "client-core", "codec", "store", "topics"]),
+    ("cli", &["auth", "broker", "client", "codec", "store", "topics"]),
     ("conformance", &["codec"]),
     ("trials", &["client"]),
     ("simulator", &["codec", "protocol", "topics", "store", "broker-core", "client-core"]),

@@ -71,8 +71,6 @@ mod login;
 mod message;
 mod net;
 mod requests;
-#[cfg(all(feature = "tls", feature = "websocket"))]
-pub mod single;
 mod state;
 mod store;
 mod subscription;
@@ -101,5 +99,5 @@ pub use store::{Store, StoreError, StoreSync};
 pub use subscription::Subscription;
 #[cfg(feature = "tls")]
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
-pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};
+pub use whimbrel_client_core::{Error as CommandError, Failure};
 pub use whimbrel_codec::{PacketId, Property, QoS, ReasonCode, RetainHandling, Version};

@@ -23,10 +23,9 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use whimbrel_client::{Builder, Client, Login, Message};
-use whimbrel_codec::{Property, Version};
+use whimbrel_codec::Version;
 
-use crate::args::{Connection, QosArg, Setup};
+use crate::args::{Connection, QosArg};
 use crate::failure::Failure;
 use crate::topic;
 use driver::{Driver, now_ms};
