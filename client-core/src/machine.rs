@@ -84,7 +84,11 @@ impl Machine<'_> {
     }
 
     /// The server broke the protocol: tell it why and end the connection (section 4.13).
-    pub(crate) fn fail(&mut self, error: DecodeError) -> Event<'static> {
+    pub(crate) fn fail(&mut self, mut error: DecodeError) -> Event<'static> {
+        // [MQTT-3.14.2-1] What is wrong with a CONNECT, which no server sends, is not said.
+        if !error.reason.belongs_in(PacketType::Disconnect) {
+            error.reason = ReasonCode::ProtocolError;
+        }
         if self.is_connected() && self.version().is_v5() {
             self.output.put_answer(&[0xe0, 1, error.reason as u8]);
         }

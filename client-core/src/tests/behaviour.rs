@@ -341,6 +341,10 @@ fn what_no_server_sends_is_a_fault() {
     let mut s = Script::connected(Version::V3_1_1);
     s.recv(Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
     s.expect_fault(ReasonCode::ProtocolError);
+    // Of a version that there is not, which DISCONNECT has no reason code for.
+    let mut s = Script::connected(Version::V5);
+    s.client.handle_bytes(T0, &[0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 9]);
+    s.expect_fault(ReasonCode::ProtocolError); // [MQTT-3.14.2-1]
 }
 
 #[test]
