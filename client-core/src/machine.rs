@@ -28,6 +28,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) authentication: Authentication<'m>,
     /// The application acknowledges.
     pub(crate) manual: bool,
+    /// Messages forgotten since the application was told last.
+    pub(crate) discarded: usize,
 }
 
 pub(crate) type Handled<'a> = Result<Option<Event<'a>>, DecodeError>;
@@ -148,7 +150,10 @@ impl Machine<'_> {
         let resumed = ack.session_present
             || (self.version() == Version::V3_1 && !self.connection.clean_start);
         // [MQTT-3.2.2-5]
-        let discarded = if resumed { 0 } else { self.session.discard() };
+        if !resumed {
+            self.discarded += self.session.discard();
+        }
+        let discarded = core::mem::take(&mut self.discarded);
         self.session.version = self.version();
         let allowed = self.connection.allowed.topic_alias_maximum;
         self.outgoing_aliases.restart(self.automatic_aliases.min(allowed));

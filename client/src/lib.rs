@@ -49,9 +49,15 @@
 //! All futures may be dropped at any time: a message that `publish` has not accepted is not
 //! published, a message that `next` has not given is given next time, and a subscription that was
 //! not completed is taken back.
+//!
+//! # Features
+//!
+//! `tls` (mqtts and wss), `websocket`, `socks` (a SOCKS5 proxy), `scram` and `oauth` are there
+//! unless they are left out.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod all_messages;
 mod backoff;
 pub mod blocking;
 mod client;
@@ -74,6 +80,7 @@ mod subscription;
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
+pub use all_messages::AllMessages;
 pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use client::Client;
