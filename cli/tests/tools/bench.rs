@@ -165,3 +165,17 @@ fn every_key_of_the_result_is_documented() {
     let missing: Vec<_> = keys.iter().filter(|key| !text.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/bench.md does not explain {missing:?}");
 }
+
+#[test]
+fn other_transports_are_measured_too() {
+    let broker = Broker::start();
+    let url = format!("ws://127.0.0.1:{}/mqtt", broker.websocket_port);
+    let unix = broker.unix.display().to_string();
+    for (words, transport) in [(["-L", &url], "ws"), (["--unix", &unix], "unix")] {
+        let usual = ["--json", "--duration", "1", "--warm-up", "0", "--rate", "100", "-q", "1"];
+        let out = run("bench", &[&usual[..], &words].concat()).ok();
+        let result: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&result["transport"], &result["lost"]), (&transport.into(), &0.into()));
+        assert!(result["received"].as_u64().unwrap() > 50, "{result}");
+    }
+}
