@@ -169,6 +169,14 @@ impl Completion {
         self.runtime.block_on(self.completion)
     }
 
+    /// See [`crate::Completion::saved`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn saved(&mut self) -> Result<(), PublishError> {
+        self.runtime.block_on(self.completion.saved())
+    }
+
     /// As [`Completion::wait`], at most so long; gives itself back if it is not known by then.
     ///
     /// # Errors

@@ -87,6 +87,11 @@ impl Config {
         }
     }
 
+    /// 3.1 cannot say whether the broker knows the session.
+    pub(crate) fn assumes_session(&self) -> bool {
+        self.version == Version::V3_1 && !self.clean_start
+    }
+
     fn open_store(&self) -> Result<Option<(File, Recovered)>, Error> {
         let Some(store) = &self.store else { return Ok(None) };
         let owner = Owner {

@@ -271,7 +271,8 @@ impl Exchange {
                 Event::Connected { ack, .. } => {
                     after.error = self.authentication.handle_connected().err();
                     if after.error.is_none() {
-                        outbox.handle_connected(ack.session_present);
+                        let assumed = self.shared.config.assumes_session();
+                        outbox.handle_connected(ack.session_present || assumed);
                         inbox.handle_connected(&ack);
                         after.connected = Some(connected(&ack));
                     }

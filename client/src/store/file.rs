@@ -153,10 +153,28 @@ impl File {
 }
 
 fn open(path: &Path, sync: StoreSync) -> Result<Database, redb::Error> {
+    let syncs = sync == StoreSync::Fsync;
+    let len = std::fs::metadata(path).map(|file| file.len());
+    if len.is_ok_and(|len| len > 0) {
+        return open_file(path, syncs);
+    }
+    // A crash in the midst would leave a file that is no store: it gets its name when it is one.
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => drop(open_file(Path::new(&unfinished), true)?),
+    }
+    std::fs::rename(&unfinished, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    open_file(path, syncs)
+}
+
+fn open_file(path: &Path, syncs: bool) -> Result<Database, redb::Error> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-    let backend = Backend { file: FileBackend::new(file)?, syncs: sync == StoreSync::Fsync };
-    open_backend(backend)
+    open_backend(Backend { file: FileBackend::new(file)?, syncs })
 }
 
 /// A file that is damaged is an error and no panic, as all checksums are looked at.

@@ -230,9 +230,11 @@ async fn identifiers_of_a_session_that_is_gone_are_forgotten() {
 async fn messages_expire_while_no_process_runs() {
     let directory = Directory::new();
     let (client, _place) = start(&directory.file());
-    publish(&client, Message::new("old", "short").qos(QoS::AtLeastOnce).expiry_s(0)).await;
+    publish(&client, Message::new("old", "short").qos(QoS::AtLeastOnce).expiry_s(1)).await;
     publish(&client, at_least_once("long").expiry_s(3600)).await;
     let copy = directory.killed();
+    // This can only be late, and then the message has expired all the more.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     let (client, mut place) = start(&copy);
     let mut peer = place.accept(false).await;
     let publish = peer.recv_publish().await;
@@ -318,8 +320,8 @@ async fn qos_0_is_kept_if_asked() {
     publish(&client, Message::new("t", "not kept")).await;
     publish(&client, at_least_once("kept")).await;
     let store = Store::new(directory.killed()).sync(StoreSync::Os).qos0(true);
-    let copy = store.clone();
-    let client = place_without_store().0.store(store).start().expect("a store");
+    let (copy, builder) = (store.clone(), place_without_store().0);
+    let client = builder.drain_timeout(Duration::ZERO).store(store).start().expect("a store");
     assert_eq!(client.undelivered(), 1);
     publish(&client, Message::new("t", "zero")).await;
     client.disconnect().await.expect_err("messages are left");

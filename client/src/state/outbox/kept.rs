@@ -80,6 +80,11 @@ impl Kept {
         Some((key, number))
     }
 
+    /// Whether a new message must wait on disk alone: others do, or may be on their way from there.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.waiting > 0 || self.is_loading
+    }
+
     /// Asks for messages that are not in memory, if there are some.
     pub(super) fn load(&mut self, max_messages: usize, max_bytes: usize) {
         if self.waiting == 0 || self.is_loading || self.is_dry {

@@ -90,7 +90,7 @@ impl Outbox {
         let bytes = store::encode(&message, SystemTime::now())?;
         let (number, deadline) = (self.numbers + 1, deadline(&message));
         self.numbers = number;
-        let (key, alone) = (self.slots.vacant_key(), kept.waiting > 0 || !in_memory);
+        let (key, alone) = (self.slots.vacant_key(), kept.is_behind() || !in_memory);
         let on_disk = Some(kept.put(number, key, bytes));
         if alone {
             kept.waiting += 1;
@@ -144,26 +144,34 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Takes a message back that is not safe yet, as its publisher has given up.
+    /// The publisher of a message has given up: it is taken back, unless it is too late for that.
     pub(crate) fn retract(&mut self, ticket: &Ticket) {
-        let Ticket::Slot(key) = ticket else { return };
-        let Some(slot) = self.slots.get(*key) else { return };
-        let Some(on_disk) = slot.on_disk else { return };
-        if slot.outcome.is_some() || slot.packet_id.is_some() {
-            return;
+        if let Ticket::Slot(key) = ticket
+            && self.take_back(*key).is_some()
+        {
+            self.slots.remove(*key);
+        } else {
+            self.forget(ticket);
         }
-        let Some(kept) = &mut self.kept else { return };
-        kept.keeper.remove(slot.number, on_disk.len_bytes);
+    }
+
+    /// None if the message has begun to be sent, or it is known what became of it.
+    fn take_back(&mut self, key: usize) -> Option<()> {
+        let slot = self.slots.get(key)?;
+        let (kept, on_disk) = (self.kept.as_mut()?, slot.on_disk?);
+        if slot.outcome.is_some() || slot.packet_id.is_some() {
+            return None;
+        }
         if slot.is_on_disk_alone() {
             kept.watched.remove(&slot.number);
             kept.waiting = kept.waiting.saturating_sub(1);
-        } else if let Some(at) = self.queue.iter().rposition(|other| other == key) {
-            self.queued_bytes -= slot.message.as_ref().map_or(0, Message::len_bytes);
-            self.queue.remove(at);
         } else {
-            return;
+            let at = self.queue.iter().rposition(|other| *other == key)?;
+            self.queue.remove(at);
+            self.queued_bytes -= slot.message.as_ref().map_or(0, Message::len_bytes);
         }
-        self.slots.remove(*key);
+        kept.keeper.remove(slot.number, on_disk.len_bytes);
+        Some(())
     }
 
     /// What the store's thread has done.

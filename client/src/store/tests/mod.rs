@@ -383,3 +383,15 @@ fn a_file_that_was_changed_is_refused_or_read_as_it_was() {
         }
     }
 }
+
+#[test]
+fn a_file_that_was_not_finished_is_made_anew() {
+    let directory = Directory::new("unfinished");
+    let store = directory.store();
+    std::fs::write(&store.path, []).unwrap();
+    std::fs::write(directory.0.join("queue.new"), [0; 10_000]).unwrap();
+    drop(File::open(&store, &owner()).unwrap());
+    let names: Vec<_> = std::fs::read_dir(&directory.0).unwrap().map(|it| it.unwrap()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    drop(File::open(&store, &owner()).unwrap());
+}
