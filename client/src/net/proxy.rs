@@ -12,6 +12,7 @@ use crate::address::{bracketed, split_authority};
 /// Usual for SOCKS.
 const PORT: u16 = 1080;
 
+#[derive(Clone)]
 pub(crate) struct Proxy {
     host: String,
     port: u16,
