@@ -1,4 +1,4 @@
-"""Command-line clients: mosquitto_pub, _sub and _rr, and `whimbrel pub` and `whimbrel sub`.
+"""Command-line clients: mosquitto_pub, _sub and _rr, and `whimbrel pub`, `sub` and `rr`.
 
 Both families take the same flags, so each case runs with any publisher and any subscriber.
 A retained message on `<topic>/ready` tells that a subscription stands: it is printed first.
@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import queue
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,14 +31,17 @@ _serial = itertools.count(1)
 
 @dataclass(frozen=True)
 class Tools:
-    """A publisher and a subscriber, as the words that start their command lines."""
+    """A publisher, a subscriber and a requester, as the words that start their command lines."""
 
     name: str
     publisher: tuple[str, ...]
     subscriber: tuple[str, ...]
+    requester: tuple[str, ...]
 
 
-MOSQUITTO = Tools("mosquitto_pub to mosquitto_sub", ("mosquitto_pub",), ("mosquitto_sub",))
+MOSQUITTO = Tools(
+    "mosquitto_pub to mosquitto_sub", ("mosquitto_pub",), ("mosquitto_sub",), ("mosquitto_rr",)
+)
 
 
 @dataclass
@@ -190,7 +194,7 @@ def end_after_waiting_in_vain(shell: Shell) -> None:
 
 @COMMON.append
 def nobody_listens(shell: Shell) -> None:
-    link = Link("tcp", "tcp", port=brokers._free_port())
+    link = Link("tcp", "tcp", port=brokers.free_port())
     words = Shell(shell.tools, link, shell.version, "x")._command(shell.tools.publisher)
     done = subprocess.run(
         [*words, "-t", "x", "-m", "x"],
@@ -313,7 +317,7 @@ def retained_options(shell: Shell) -> None:
 def request_and_response(shell: Shell) -> None:
     topics = ("-t", shell.topic("question"), "-t", shell.topic(READY))
     answerer = shell.start(*topics, "-F", "%R %D %p")
-    words = shell._command(("mosquitto_rr",), "-t", shell.topic("question"), "-m", "6 * 7")
+    words = shell._command(shell.tools.requester, "-t", shell.topic("question"), "-m", "6 * 7")
     response = ("-e", shell.topic("answer"), "-D", "publish", "correlation-data", "abc")
     asker = subprocess.Popen(
         [*words, *response, "-W", str(TIMEOUT_S)],
@@ -325,6 +329,51 @@ def request_and_response(shell: Shell) -> None:
     same(answerer.line(), f"{shell.topic('answer')} abc 6 * 7", "question")
     shell.publish("answer", "-q", "1", "-m", "42", "-D", "publish", "correlation-data", "abc")
     same(asker.communicate(timeout=TIMEOUT_S)[0], "42\n", "answer")
+
+
+FORMATS = {
+    "%t|%p|%q|%r|%l|%m": None,
+    "%x|%X|%%": None,
+    "%A|%C|%D|%F|%P|%R|%S": None,
+    "[%20t][%-20t][%.3t][%10.3t][%020t]": None,
+    "[%05l][%-5l][%05m][%5m][%5q][%05q][%5r]": None,
+    "[%10C][%-10C][%.2C][%010C][%10R][%.2R]": None,
+    "[%10F][%010F][%10S][%010S][%-10S][%10A][%010A]": None,
+    "[%10P][%-10P][%10D]": None,
+    r"@@|\\\\|\a|\e|\r|\t|\v": None,
+    # What goes on between two subscribers: seconds, fractions, and lifetimes.
+    "%I|%U|@Y-@m-@dT@H:@M:@S.@N|@Z|@j|@a": r"\d",
+    "[%30I][%-30I][%.10I]": r"\d",
+    "%E|%10E|%010E|%-10E": r"\d",
+}
+"""Formats, and what in their output may differ from one moment to the next."""
+
+
+def formats_side_by_side(shell: Shell) -> None:
+    """Each -F sequence prints what it prints in mosquitto_sub; JSON may have another order."""
+    said = "content-type text/plain user-property k v user-property k w correlation-data c1"
+    said += " response-topic r/t payload-format-indicator 1 message-expiry-interval 100000"
+    words = iter(said.split())
+    flags = []
+    for name in words:
+        values = [next(words) for _ in range(2 if name == "user-property" else 1)]
+        flags += ["-D", "publish", name, *values]
+    shell.publish("x", "-r", "-q", "1", "-m", '{"b": [1, 2.5], "a": {}}', *flags)
+
+    def both(text: str) -> list[str]:
+        command = ["-q", "1", "-t", shell.topic("x"), "-C", "1", "-W", str(TIMEOUT_S), "-F", text]
+        command += ["-D", "subscribe", "subscription-identifier", "9"]
+        subscribers = (shell.tools.subscriber, MOSQUITTO.subscriber)
+        return [run(shell._command(each, *command)) for each in subscribers]
+
+    for text, varies in FORMATS.items():
+        ours, theirs = (re.sub(varies, "#", out) if varies else out for out in both(text))
+        same(ours, theirs, text)
+    for text in ("%j", "%J"):
+        ours, theirs = map(json.loads, both(text))
+        for value in (ours, theirs):
+            del value["tst"], value["properties"]["message-expiry-interval"]
+        same(ours, theirs, text)
 
 
 V5_ONLY = [
@@ -367,19 +416,22 @@ def whimbrel_cases(
             tested.append(others.enter_context(brokers.mosquitto()))
     except FileNotFoundError as error:
         report.skip("whimbrel pub and sub with mosquitto", str(error))
-    pub, sub = (binary, "pub"), (binary, "sub")
+    pub, sub, rr = (binary, "pub"), (binary, "sub"), (binary, "rr")
+    debian = (MOSQUITTO.publisher, MOSQUITTO.subscriber, MOSQUITTO.requester)
+    ours = Tools("whimbrel pub to whimbrel sub", pub, sub, rr)
     families = [
-        Tools("whimbrel pub to whimbrel sub", pub, sub),
-        Tools("whimbrel pub to mosquitto_sub", pub, ("mosquitto_sub",)),
-        Tools("mosquitto_pub to whimbrel sub", ("mosquitto_pub",), sub),
+        ours,
+        Tools("whimbrel pub to mosquitto_sub", pub, debian[1], debian[2]),
+        Tools("mosquitto_pub to whimbrel sub", debian[0], sub, rr),
     ]
-    return [
-        case
-        for each in tested
-        for tools in families
-        for version in VERSIONS
-        for case in cases_of(COMMON, tools, each.tcp, version, each.name)
-    ]
+    found = []
+    for each in tested:
+        for tools in families:
+            for version in VERSIONS:
+                steps = COMMON + (V5_ONLY if version == "mqttv5" else [])
+                found += cases_of(steps, tools, each.tcp, version, each.name)
+        found += cases_of([formats_side_by_side], ours, each.tcp, "mqttv5", each.name)
+    return found
 
 
 def cases_of(

@@ -1,15 +1,18 @@
 //! The flags that all tools share: where the broker is, and who the client is.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use whimbrel_client::{Address, Builder, Client, Login, Message, Url};
-use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
+use whimbrel_codec::{Property, QoS, Version};
 
 use crate::failure::Failure;
+use crate::login_args::LoginArgs;
 use crate::property::Lists;
 use crate::tls_args::TlsArgs;
+use crate::unsupported::Unsupported;
 
 /// Session expiry that never comes.
 const NEVER_S: u32 = u32::MAX;
@@ -36,7 +39,16 @@ pub struct Connection {
                 with TLS mqtts:// and wss://"
     )]
     pub url: Option<String>,
-    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D or -x.
+    /// Address of this machine to connect from.
+    #[arg(short = 'A', value_name = "ADDRESS", conflicts_with_all = ["unix", "proxy"])]
+    #[arg(help_heading = "Connection")]
+    bind_address: Option<IpAddr>,
+    /// SOCKS5 proxy to connect through, which resolves the broker's name.
+    #[arg(long, value_name = "URL", conflicts_with = "unix", help_heading = "Connection")]
+    #[arg(help = "SOCKS5 proxy to connect through: socks5h://[USER[:PASSWORD]@]HOST[:PORT]")]
+    proxy: Option<String>,
+    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D, -x, rr, shell,
+    /// and where --auth needs it.
     #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]
     #[arg(help_heading = "Connection")]
     pub version: Option<VersionArg>,
@@ -78,11 +90,15 @@ pub struct Connection {
     #[arg(long, hide = true)]
     pub nodelay: bool,
     #[command(flatten)]
+    login: LoginArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     will: WillArgs,
+    #[command(flatten)]
+    unsupported: Unsupported,
     /// Print this help.
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     pub help: Option<bool>,
 }
 
@@ -146,22 +162,30 @@ pub struct Setup<'a> {
     /// Properties for each packet.
     pub lists: Lists<'a>,
     client_id: String,
-    user_name: Option<String>,
-    password: Option<String>,
+    /// Of all that the flags say.
+    builder: Builder,
 }
 
 impl Connection {
-    /// Checks the flags against each other.
+    /// Checks the flags against each other; without -V it is 3.1.1.
     pub fn setup(&self) -> Result<Setup<'_>, Failure> {
+        self.setup_for(Version::V3_1_1)
+    }
+
+    /// As [`Connection::setup`], with another version.
+    pub fn setup_for(&self, default: Version) -> Result<Setup<'_>, Failure> {
+        self.unsupported.check()?;
         let mut lists = Lists::parse(&self.property)?;
-        let wants_v5 = !self.property.is_empty() || self.session_expiry_interval.is_some();
+        let wants_v5 = !self.property.is_empty()
+            || self.session_expiry_interval.is_some()
+            || self.login.is_enhanced();
         let version = match self.version {
             Some(VersionArg(version)) if wants_v5 && !version.is_v5() => {
-                return Err(Failure::usage("-D and -x need -V 5"));
+                return Err(Failure::usage("-D, -x and this --auth need -V 5"));
             }
             Some(VersionArg(version)) => version,
             None if wants_v5 => Version::V5,
-            None => Version::V3_1_1,
+            None => default,
         };
         self.set_session_expiry(version, &mut lists)?;
         let (address, user_name, password, topic) = self.address()?;
@@ -175,8 +199,12 @@ impl Connection {
             return Err(Failure::usage("-D will needs --will-topic"));
         }
         let client_id = self.client_id(version);
+        let login = self.login.login(user_name.as_deref(), password.as_deref())?;
+        let builder = Client::builder_for(address.clone());
         let args = self;
-        Ok(Setup { args, address, topic, version, lists, client_id, user_name, password })
+        let mut setup = Setup { args, address, topic, version, lists, client_id, builder };
+        setup.builder = setup.make_builder(login)?;
+        Ok(setup)
     }
 
     fn set_session_expiry(&self, version: Version, lists: &mut Lists<'_>) -> Result<(), Failure> {
@@ -243,49 +271,55 @@ impl Connection {
 }
 
 impl Setup<'_> {
-    /// The CONNECT packet.
-    pub fn connect(&self) -> Connect<'_> {
-        let will = &self.args.will;
-        Connect {
-            version: self.version,
-            clean_start: !self.args.keep_session,
-            keep_alive_s: self.args.keepalive,
-            properties: Properties::new(&self.lists.connect),
-            client_id: &self.client_id,
-            will: will.will_topic.as_deref().map(|topic| Will {
-                topic,
-                payload: will.will_payload.as_deref().unwrap_or_default().as_bytes(),
-                qos: will.will_qos.0,
-                retain: will.will_retain,
-                properties: Properties::new(&self.lists.will),
-            }),
-            user_name: self.user_name.as_deref(),
-            password: self.password.as_deref().map(str::as_bytes),
+    /// A client with all that the flags say, but for what a tool decides itself.
+    pub fn builder(&self) -> Builder {
+        match self.has_property(|property| matches!(property, Property::SessionExpiryIntervalS(_)))
+        {
+            true => self.builder.clone(),
+            false => self.builder.clone().session_expiry_s(0),
         }
     }
 
-    /// A client with all that the flags say, but for what a tool decides itself.
-    pub fn builder(&self) -> Builder {
+    /// As [`Setup::builder`], with a session that outlives a lost connection, and without topic
+    /// aliases of our own: what `-D` and `-F` say is what is sent.
+    pub fn builder_of_tool(&self) -> Builder {
+        match self.has_property(|property| matches!(property, Property::TopicAliasMaximum(_))) {
+            true => self.builder.clone(),
+            false => self.builder.clone().topic_aliases(0, 0),
+        }
+    }
+
+    fn has_property(&self, is_it: impl Fn(&Property<'_>) -> bool) -> bool {
+        self.lists.connect.iter().any(is_it)
+    }
+
+    fn make_builder(&self, login: Login) -> Result<Builder, Failure> {
         let args = self.args;
         let mut builder = Client::builder_for(self.address.clone())
             .version(self.version)
             .client_id(self.client_id.clone())
             .clean_start(!args.keep_session)
-            .session_expiry_s(0)
-            .keep_alive_s(args.keepalive);
-        if self.user_name.is_some() || self.password.is_some() {
-            let password = self.password.clone().map(String::into_bytes);
-            builder = builder.login(Login::password(self.user_name.clone(), password));
-        }
+            .keep_alive_s(args.keepalive)
+            .login(login);
         for property in &self.lists.connect {
             builder = builder.connect_property(*property);
         }
         for property in &self.lists.disconnect {
             builder = builder.disconnect_property(*property);
         }
-        match self.will() {
-            Some((will, delay_s)) => builder.will(will, delay_s),
-            None => builder,
+        if let Some((will, delay_s)) = self.will() {
+            builder = builder.will(will, delay_s);
+        }
+        if let Some(address) = args.bind_address {
+            builder = builder.bind_address(address);
+        }
+        match &args.proxy {
+            None => Ok(builder),
+            Some(url) => {
+                // The URL may have a password.
+                let wrong = |error| Failure::usage(format!("--proxy: {error}"));
+                builder.proxy(url).map_err(wrong)
+            }
         }
     }
 

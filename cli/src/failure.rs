@@ -3,10 +3,13 @@
 use whimbrel_client::Error;
 use whimbrel_codec::{ReasonCode, Version};
 
+/// The exit code of `-W`, as scripts for mosquitto_sub expect it.
+pub const TIMED_OUT: u8 = 27;
+
 /// An exit code and one line for stderr.
 #[derive(Debug)]
 pub struct Failure {
-    /// 1: usage or network; 27: `sub -W` ran out; otherwise the broker's reason code.
+    /// 1: usage or network; 27: `-W` ran out; otherwise the broker's reason code.
     pub code: u8,
     /// What happened and what to do.
     pub message: String,

@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 use jiff::Zoned;
 use whimbrel_codec::{Property, Publish};
 
+use crate::view::{self, JsonLayout, View};
+
 /// A format, parsed once.
 #[derive(Debug)]
 pub struct Format {
     pieces: Vec<Piece>,
     pretty: bool,
+    view: View,
 }
 
 #[derive(Debug)]
@@ -35,8 +38,8 @@ struct Field {
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
 impl Format {
-    /// Fails with what is wrong with `text`.
-    pub fn parse(text: &str, pretty: bool) -> Result<Format, String> {
+    /// `pretty` is for JSON, `view` for `%p`; fails with what is wrong with `text`.
+    pub fn parse(text: &str, pretty: bool, view: View) -> Result<Format, String> {
         let mut pieces = Vec::new();
         let mut chars = text.chars().peekable();
         while let Some(char) = chars.next() {
@@ -51,7 +54,7 @@ impl Format {
                 (_, piece) => pieces.push(piece),
             }
         }
-        Ok(Format { pieces, pretty })
+        Ok(Format { pieces, pretty, view })
     }
 
     /// Appends `message` to `out`; fails, and leaves a part out, if %J meets a payload that is
@@ -77,14 +80,14 @@ impl Format {
                     out.extend(format!("{:09}", now().subsec_nanosecond()).into_bytes());
                 }
                 Piece::Field(field) => match field.what {
-                    'p' => out.extend_from_slice(message.payload),
+                    'p' => out.extend_from_slice(&self.view.show(message.payload)),
                     'D' => out.extend_from_slice(correlation_data(message).unwrap_or_default()),
-                    'j' => out.extend(json(message, &now(), false, self.pretty).into_bytes()),
-                    'J' if !is_json(message.payload) => {
-                        let topic = message.topic;
-                        result = Err(format!("Message payload is not valid JSON on topic {topic}"));
-                    }
-                    'J' => out.extend(json(message, &now(), true, self.pretty).into_bytes()),
+                    'j' | 'J' => match self.json_payload(field.what, message.payload) {
+                        Some(payload) => {
+                            out.extend(json(message, &now(), &payload, self.pretty).into_bytes());
+                        }
+                        None => result = Err(not_json(message.topic)),
+                    },
                     'I' => {
                         field.put(&strftime("%Y-%m-%dT%H:%M:%S%z", &now()), out);
                     }
@@ -99,6 +102,20 @@ impl Format {
         }
         result
     }
+
+    /// A value in JSON: text for `%j`, and what it says itself for `%J`.
+    fn json_payload(&self, what: char, payload: &[u8]) -> Option<String> {
+        let layout = if self.pretty { JsonLayout::TABS } else { JsonLayout::COMPACT };
+        match what {
+            _ if payload.is_empty() => Some("null".into()),
+            'j' => Some(quoted(&String::from_utf8_lossy(payload))),
+            _ => view::json(payload, layout, 1),
+        }
+    }
+}
+
+fn not_json(topic: &str) -> String {
+    format!("Message payload is not valid JSON on topic {topic}")
 }
 
 impl Field {
@@ -236,10 +253,6 @@ fn strftime(format: &str, at: &Zoned) -> String {
     jiff::fmt::strtime::format(format, at).unwrap_or_default()
 }
 
-fn is_json(payload: &[u8]) -> bool {
-    payload.is_empty() || serde_json::from_slice::<serde_json::Value>(payload).is_ok()
-}
-
 /// A JSON object whose members keep their order.
 struct Object {
     members: Vec<(String, String)>,
@@ -277,7 +290,8 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn json(message: &Publish<'_>, now: &Zoned, raw_payload: bool, pretty: bool) -> String {
+/// `payload` is JSON.
+fn json(message: &Publish<'_>, now: &Zoned, payload: &str, pretty: bool) -> String {
     let mut object = Object { members: Vec::new(), indent: pretty.then_some(0) };
     let micros = now.subsec_nanosecond() / 1000;
     let (date, zone) = (strftime("%Y-%m-%dT%H:%M:%S", now), strftime("%z", now));
@@ -292,12 +306,7 @@ fn json(message: &Publish<'_>, now: &Zoned, raw_payload: bool, pretty: bool) -> 
     if !message.properties.is_empty() {
         object.raw("properties", json_properties(message, pretty));
     }
-    let payload = String::from_utf8_lossy(message.payload);
-    match (payload.is_empty(), raw_payload) {
-        (true, _) => object.raw("payload", "null"),
-        (false, true) => object.raw("payload", payload),
-        (false, false) => object.text("payload", &payload),
-    }
+    object.raw("payload", payload);
     object.finish()
 }
 
@@ -363,7 +372,7 @@ mod tests {
         let zone = TimeZone::fixed(jiff::tz::offset(1));
         let at = date(2020, 5, 6).at(22, 12, 0, 120).to_zoned(zone).unwrap();
         let mut out = Vec::new();
-        let format = Format::parse(format, false).unwrap();
+        let format = Format::parse(format, false, View::Raw).unwrap();
         match format.render_at(&message, Some(&at), &mut out) {
             Ok(()) => String::from_utf8(out).unwrap(),
             Err(error) => error,
@@ -399,8 +408,8 @@ mod tests {
         );
         let quoted = format!(r#"{head}"payloadlen":3,"mid":7,{properties},"payload":"x\"y"}}"#);
         assert_eq!(render("%j", b"x\"y"), quoted);
-        let raw = format!(r#"{head}"payloadlen":7,"mid":7,{properties},"payload":{{"a":1}}}}"#);
-        assert_eq!(render("%J", b"{\"a\":1}"), raw);
+        let raw = format!(r#"{head}"payloadlen":8,"mid":7,{properties},"payload":{{"a":1}}}}"#);
+        assert_eq!(render("%J", b"{\"a\": 1}"), raw);
         let null = format!(r#"{head}"payloadlen":0,"mid":7,{properties},"payload":null}}"#);
         assert_eq!(render("%J", b""), null);
         assert!(render("%J", b"{").contains("not valid JSON on topic a/b"));
@@ -409,7 +418,7 @@ mod tests {
     #[test]
     fn wrong_formats_are_refused() {
         for format in ["%z", "%5", "@", "\\q", "\\", "%"] {
-            assert!(Format::parse(format, false).is_err(), "{format}");
+            assert!(Format::parse(format, false, View::Raw).is_err(), "{format}");
         }
     }
 }

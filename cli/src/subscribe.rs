@@ -1,30 +1,67 @@
 //! `whimbrel sub`: subscribe and print messages, with the habits of mosquitto_sub.
 
-use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::str::FromStr;
+use std::task::Poll;
+use std::time::Duration;
 
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use whimbrel_client::single::{Client, Settings};
-use whimbrel_client::{Error, Event, Failure as Failed};
-use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode, Subscription};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use whimbrel_client::{
+    AllMessages, Client, Filter, Incoming, Message, PropertyList, SubscribeError, WhenFull,
+};
+use whimbrel_codec::{Publish, QoS, ReasonCode};
 
 use crate::args::{Connection, QosArg, Setup};
-use crate::failure::Failure;
-use crate::format::Format;
-use crate::publish::is_full;
-use crate::topic;
+use crate::failure::{Failure, TIMED_OUT};
+use crate::message_line;
+use crate::online::{self, Watch, block_on};
+use crate::output::{OutputArgs, Printer};
+use crate::record::{self, Recorder};
+use crate::{defaults, topic, unsupported};
 
-/// The exit code of `-W`, as scripts for mosquitto_sub expect it.
-const TIMED_OUT: u8 = 27;
-const LONG: Duration = Duration::from_secs(3600);
-const RETRY: Duration = Duration::from_secs(1);
+/// Messages that wait to be printed, before no more are read.
+const QUEUE_LEN: usize = 1024;
+
+/// Retained messages that are being removed at one time, and how long the last ones may take.
+const REMOVALS_MAX: usize = 1024;
+const REMOVALS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of a timer that is not looked at.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
+
+const EXAMPLES: &str = "\
+Examples:
+  whimbrel sub -t 'boiler/#' -v                    topics and payloads, until ctrl-C
+  whimbrel sub -t boiler/state -C 1                wait for one message, print it, and end
+  whimbrel sub -t 'boiler/#' -v --view auto        JSON indented, CBOR and bytes readable
+  whimbrel sub -t '#' --json | jq .topic           for scripts
+  whimbrel sub -t 'boiler/#' --record day.jsonl    to be published again by pub --replay
+  whimbrel sub -t 'boiler/#' --retained-only --remove-retained -v -W 1
+
+Exit codes:
+  0 ended as asked; 27 -W ran out; the broker's reason code if it refuses the connection or grants
+  no subscription (CONNACK of 3.1.1: 1 to 5); 1 anything else.";
+
+fn help() -> String {
+    format!(
+        "{EXAMPLES}\n\n--json prints time (RFC 3339) and the fields\n{}.\n\n{} of --json.\n\n{}\n\n{}",
+        message_line::FIELDS_HELP,
+        record::FORMAT_HELP,
+        defaults::HELP,
+        unsupported::HELP,
+    )
+}
 
 /// Subscribe, and print messages.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(disable_help_flag = true, disable_version_flag = true, after_help = help())]
+#[command(args_override_self = true)]
 pub struct Sub {
     /// Topic filter to subscribe to; may be repeated.
     #[arg(short, long, value_name = "FILTER", required_unless_present_any = ["url", "unsubscribe"])]
@@ -47,20 +84,6 @@ pub struct Sub {
     /// End once the subscriptions are acknowledged.
     #[arg(short = 'E')]
     exit_after_suback: bool,
-    /// Print the topic before the payload.
-    #[arg(short, long, help_heading = "Output")]
-    verbose: bool,
-    /// Print in this format: %t topic, %p payload, %q QoS, %r retained, %l length, %m packet
-    /// identifier, %x %X hexadecimal payload, %I %U time, %j %J JSON, %A %C %D %E %F %P %R %S
-    /// properties, @X strftime, \n \t \e ... as in mosquitto_sub(1).
-    #[arg(short = 'F', value_name = "FORMAT", allow_hyphen_values = true, help_heading = "Output")]
-    format: Option<String>,
-    /// Indent the JSON of %j and %J.
-    #[arg(long, help_heading = "Output")]
-    pretty: bool,
-    /// Do not end each message with a newline.
-    #[arg(short = 'N', help_heading = "Output")]
-    no_newline: bool,
     /// Do not print retained messages.
     #[arg(short = 'R', help_heading = "Retained messages")]
     no_retained: bool,
@@ -73,39 +96,44 @@ pub struct Sub {
     /// Have the retained flag as the publisher set it (5.0).
     #[arg(long, help_heading = "Retained messages")]
     retain_as_published: bool,
+    /// Print only so many of 100 messages, chosen at random: 0.1 to 100.
+    #[arg(long, value_name = "PERCENT", help_heading = "Output")]
+    random_filter: Option<Percent>,
+    /// Write what is received to this file too, with its timing, for `whimbrel pub --replay`.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    record: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// 0.1 to 100.
+#[derive(Clone, Copy, Debug)]
+struct Percent(f64);
+
+impl FromStr for Percent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Percent, &'static str> {
+        let percent = text.parse().ok().filter(|percent| (0.1..=100.0).contains(percent));
+        percent.map(Percent).ok_or("expected a number from 0.1 to 100")
+    }
 }
 
 /// Connects, subscribes and prints until told to end.
 pub fn run(args: &Sub) -> Result<(), Failure> {
     let setup = args.connection.setup()?;
     let filters = filters(args, &setup)?;
-    let format = format(args)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (client, connected) =
-        Client::connect(&setup.address, &setup.connect(), &Settings::default())
-            .map_err(|error| setup.failure(&error))?;
-    setup.debug(|| format!("CONNACK received, session present: {}", connected.session_present));
-    wake_on_signal(&client, stop.clone())
-        .map_err(|error| Failure::new(1, format!("cannot wait for signals: {error}")))?;
-    let mut subscriber = Subscriber {
-        args,
-        setup: &setup,
-        filters,
-        client,
-        stop,
-        deadline: args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
-        printer: Printer { out: BufWriter::new(std::io::stdout().lock()), format },
-        printed: 0,
-        answers: 0,
-    };
-    let result = subscriber.run();
-    let end = match result {
-        Ok(end) => end,
-        Err(error) => return Err(setup.failure(&error)),
-    };
-    subscriber.finish(end)
+    let printer = args.output.printer()?;
+    let recorder = args.record.as_deref().map(|path| Recorder::create(path, &filters));
+    let received = Received { args, printer, recorder: recorder.transpose()?, printed: 0 };
+    block_on(async {
+        let (client, watch) = online::connect(&setup, setup.builder_of_tool()).await?;
+        let mut subscriber = Subscriber::new(args, &setup, client, received);
+        let end = subscriber.run(&filters, watch).await;
+        subscriber.finish(end?).await
+    })
 }
 
 fn filters<'a>(args: &'a Sub, setup: &'a Setup<'_>) -> Result<Vec<&'a str>, Failure> {
@@ -126,32 +154,6 @@ fn filters<'a>(args: &'a Sub, setup: &'a Setup<'_>) -> Result<Vec<&'a str>, Fail
     }
 }
 
-fn format(args: &Sub) -> Result<Format, Failure> {
-    let mut text = match (&args.format, args.verbose) {
-        (Some(format), _) => format.clone(),
-        (None, true) => "%t %p".into(),
-        (None, false) => "%p".into(),
-    };
-    if !args.no_newline {
-        text.push_str("\\n");
-    }
-    Format::parse(&text, args.pretty).map_err(|error| Failure::usage(format!("-F: {error}")))
-}
-
-/// The signal's thread wakes the client's poll; a flag alone could be missed before a long wait.
-fn wake_on_signal(client: &Client, stop: Arc<AtomicBool>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let waker = client.waker();
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            stop.store(true, Ordering::SeqCst);
-            // A failed wake-up can only mean that the client is gone already.
-            let _ = waker.wake();
-        }
-    });
-    Ok(())
-}
-
 /// Why subscribing ends.
 enum End {
     /// As asked for.
@@ -161,237 +163,233 @@ enum End {
     BrokenPipe,
     /// The broker granted no subscription.
     Denied(ReasonCode),
-    Output(std::io::Error),
+    /// What was received could not be written.
+    Output(Failure),
 }
 
 struct Subscriber<'a> {
     args: &'a Sub,
     setup: &'a Setup<'a>,
-    filters: Vec<&'a str>,
     client: Client,
-    stop: Arc<AtomicBool>,
-    deadline: Option<Instant>,
-    printer: Printer,
-    printed: u64,
-    /// SUBACK and UNSUBACK that are still to come.
-    answers: usize,
+    received: Received<'a>,
+    answers: JoinSet<Answer>,
+    /// The codes of SUBACK so far.
+    codes: Vec<ReasonCode>,
+    /// Empty messages on their way to take the place of retained ones.
+    removals: JoinSet<()>,
 }
 
-struct Printer {
-    out: BufWriter<StdoutLock<'static>>,
-    format: Format,
+/// What the broker said about a filter.
+enum Answer {
+    Subscribed(String, Result<ReasonCode, SubscribeError>),
+    Unsubscribed(String, Result<ReasonCode, SubscribeError>),
 }
 
-impl Subscriber<'_> {
-    fn run(&mut self) -> Result<End, Error> {
-        self.subscribe()?;
+impl<'a> Subscriber<'a> {
+    fn new(
+        args: &'a Sub,
+        setup: &'a Setup<'a>,
+        client: Client,
+        received: Received<'a>,
+    ) -> Subscriber<'a> {
+        let (answers, removals) = (JoinSet::new(), JoinSet::new());
+        Subscriber { args, setup, client, received, answers, codes: Vec::new(), removals }
+    }
+
+    /// Until one of many reasons to end.
+    async fn run(&mut self, filters: &[&str], mut watch: Watch<'_>) -> Result<End, Failure> {
+        let unheard = |error| Failure::new(1, format!("cannot wait for signals: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+        let seconds = self.args.timeout.map_or(FOR_EVER, Duration::from_secs);
+        let mut patience = pin!(sleep(seconds));
+        let mut messages = self.client.all_messages(QUEUE_LEN, WhenFull::Wait);
+        self.ask(filters);
         loop {
-            if self.stop.load(Ordering::SeqCst) {
-                return Ok(End::Done);
-            }
-            let timeout = match self.deadline {
-                None => LONG,
-                Some(at) => at.saturating_duration_since(Instant::now()),
+            let is_idle = self.removals.len() < REMOVALS_MAX;
+            let end = tokio::select! {
+                biased;
+                _ = interrupt.recv() => Some(End::Done),
+                _ = terminate.recv() => Some(End::Done),
+                () = &mut patience, if self.args.timeout.is_some() => Some(End::TimedOut),
+                Some(Ok(answer)) = self.answers.join_next() => self.handle_answer(answer)?,
+                Some(_) = self.removals.join_next() => None,
+                message = next(&mut messages, &mut self.received), if is_idle => match message {
+                    Err(end) => Some(end),
+                    Ok(Some(message)) => self.handle_message(&message),
+                    // The watch says why.
+                    Ok(None) => return Err(watch.failure().await),
+                },
+                failure = watch.failure() => {
+                    // What came before is what was asked for.
+                    let _ = self.received.flush();
+                    return Err(failure);
+                }
             };
-            if timeout.is_zero() {
-                return Ok(End::TimedOut);
+            if let Some(end) = end {
+                return Ok(end);
             }
-            match self.step(timeout) {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
-                Err(error) if is_final(&error) => return Err(error),
-                Err(error) => {
-                    if let Some(end) = self.reconnect(&error)? {
-                        return Ok(end);
+        }
+    }
+
+    fn ask(&mut self, filters: &[&str]) {
+        let property = self.setup.lists.subscribe.iter().copied();
+        for name in filters {
+            let mut filter = Filter::new(*name).qos(self.args.qos.0);
+            filter = filter.retain_as_published(self.args.retain_as_published);
+            filter.properties = property.clone().collect();
+            let (client, name) = (self.client.clone(), name.to_string());
+            self.answers.spawn(async move {
+                Answer::Subscribed(name, client.subscribe_for_all(filter).await)
+            });
+        }
+        for name in &self.args.unsubscribe {
+            let properties: PropertyList = self.setup.lists.unsubscribe.iter().copied().collect();
+            let (client, name) = (self.client.clone(), name.clone());
+            self.answers.spawn(async move {
+                let answer = client.unsubscribe(&name, properties).await;
+                Answer::Unsubscribed(name, answer)
+            });
+        }
+    }
+
+    fn handle_answer(&mut self, answer: Answer) -> Result<Option<End>, Failure> {
+        match answer {
+            Answer::Subscribed(_, Ok(code) | Err(SubscribeError::Refused(code))) => {
+                self.codes.push(code);
+            }
+            Answer::Unsubscribed(name, Ok(code) | Err(SubscribeError::Refused(code))) => {
+                self.setup.debug(|| format!("UNSUBACK received, {name}: {code}"));
+            }
+            // The watch says why.
+            Answer::Subscribed(_, Err(SubscribeError::Closed(_))) => {}
+            Answer::Subscribed(name, Err(error)) | Answer::Unsubscribed(name, Err(error)) => {
+                return Err(online::not_subscribed(self.setup, &name, &error));
+            }
+        }
+        if !self.answers.is_empty() {
+            return Ok(None);
+        }
+        self.setup.debug(|| "all subscriptions are answered".into());
+        let denied = self.codes.last().filter(|_| self.codes.iter().all(|code| code.is_error()));
+        Ok(match denied {
+            Some(code) => Some(End::Denied(*code)),
+            None => self.args.exit_after_suback.then_some(End::Done),
+        })
+    }
+
+    fn handle_message(&mut self, message: &Incoming) -> Option<End> {
+        self.setup.debug(|| {
+            let (topic, len) = (&message.topic, message.payload.len());
+            format!("PUBLISH received, {topic}, {len} bytes")
+        });
+        online::with_packet(message, |packet| {
+            if self.received.is_to_be_removed(packet) {
+                let empty = Message::new(packet.topic, "").qos(QoS::AtLeastOnce).retain(true);
+                let client = self.client.clone();
+                self.removals.spawn(async move {
+                    // That it could not be removed shows when it comes again.
+                    if let Ok(completion) = client.publish(empty).await {
+                        let _ = completion.await;
                     }
-                }
-            }
-        }
-    }
-
-    fn subscribe(&mut self) -> Result<(), Error> {
-        self.answers = 0;
-        let subscriptions: Vec<_> = self
-            .filters
-            .iter()
-            .map(|filter| Subscription {
-                retain_as_published: self.args.retain_as_published,
-                ..Subscription::new(filter, self.args.qos.0)
-            })
-            .collect();
-        if !subscriptions.is_empty() {
-            let properties = Properties::new(&self.setup.lists.subscribe);
-            self.client.subscribe(&subscriptions, properties)?;
-            self.answers += 1;
-        }
-        if !self.args.unsubscribe.is_empty() {
-            let filters: Vec<_> = self.args.unsubscribe.iter().map(String::as_str).collect();
-            let properties = Properties::new(&self.setup.lists.unsubscribe);
-            self.client.unsubscribe(&filters, properties)?;
-            self.answers += 1;
-        }
-        Ok(())
-    }
-
-    /// Handles one event; an end if it is one.
-    fn step(&mut self, timeout: Duration) -> Result<Option<End>, Error> {
-        let mut remove = None;
-        let end = match self.client.poll(timeout)? {
-            None => self.printer.flush(),
-            Some(Event::Message(message)) => {
-                self.setup.debug(|| {
-                    let (topic, len) = (message.topic, message.payload.len());
-                    format!("PUBLISH received, {topic}, {len} bytes")
                 });
-                let args = self.args;
-                let out =
-                    args.filter_out.iter().any(|filter| topic::matches(filter, message.topic));
-                if args.remove_retained && message.retain && !out {
-                    remove = Some(message.topic.to_string());
-                }
-                if out || (args.no_retained && message.retain) {
-                    None
-                } else if args.retained_only && !message.retain {
-                    Some(End::Done)
-                } else {
-                    self.printed += 1;
-                    let printed = self.printer.print(&message);
-                    let all = args.count.is_some_and(|count| self.printed >= count);
-                    printed.or(all.then_some(End::Done))
-                }
             }
-            Some(Event::Subscribed(ack)) => {
-                self.answers -= 1;
-                let codes: Vec<_> = ack.codes.iter().collect();
-                handle_suback(self.setup, &self.filters, &codes)
-            }
-            Some(Event::Unsubscribed(_)) => {
-                self.answers -= 1;
-                self.setup.debug(|| "UNSUBACK received".into());
-                None
-            }
-            Some(_) => None,
-        };
-        if let Some(topic) = remove {
-            self.remove_retained(&topic)?;
-        }
-        let acknowledged = self.args.exit_after_suback && self.answers == 0;
-        Ok(end.or(acknowledged.then_some(End::Done)))
+            self.received.handle(packet).err()
+        })
     }
 
-    fn remove_retained(&mut self, topic: &str) -> Result<(), Error> {
-        let qos = QoS::AtLeastOnce;
-        let empty = Publish { qos, retain: true, ..Publish::new(topic, b"") };
-        match self.client.publish(&empty) {
-            // The window is far larger than what one read can bring, unless the broker is slow.
-            Err(error) if is_full(&error) => {
-                self.client.publish(&Publish { qos: QoS::AtMostOnce, ..empty }).map(drop)
-            }
-            result => result.map(drop),
-        }
-    }
-
-    /// Tries again every second; an end if told to end meanwhile.
-    fn reconnect(&mut self, error: &Error) -> Result<Option<End>, Error> {
-        self.setup.warn(&format!("{error}; connecting again"));
-        loop {
-            let again = Instant::now() + RETRY;
-            while Instant::now() < again {
-                if self.stop.load(Ordering::SeqCst) {
-                    return Ok(Some(End::Done));
-                }
-                if self.deadline.is_some_and(|at| Instant::now() >= at) {
-                    return Ok(Some(End::TimedOut));
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            match self.client.reconnect(&self.setup.address, &self.setup.connect()) {
-                Ok(_) => {
-                    self.subscribe()?;
-                    return Ok(None);
-                }
-                Err(error) if is_final(&error) => return Err(error),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn finish(mut self, end: End) -> Result<(), Failure> {
-        let flushed = self.printer.flush();
-        // Removals of retained messages are to arrive; whatever goes wrong now changes nothing.
-        let until = Instant::now() + Duration::from_secs(5);
-        while self.client.core().in_flight() > 0 && Instant::now() < until {
-            if self.client.poll(Duration::from_millis(200)).is_err() {
-                break;
-            }
-        }
-        let properties = Properties::new(&self.setup.lists.disconnect);
-        let disconnect = Disconnect { reason: ReasonCode::Success, properties };
-        if self.client.disconnect(&disconnect).is_ok() {
+    async fn finish(mut self, end: End) -> Result<(), Failure> {
+        let flushed = self.received.flush();
+        // Whatever goes wrong with them now changes nothing.
+        let removed = async { while self.removals.join_next().await.is_some() {} };
+        let _ = timeout(REMOVALS_PATIENCE, removed).await;
+        if self.client.disconnect().await.is_ok() {
             self.setup.debug(|| "DISCONNECT sent".into());
         }
-        match flushed.unwrap_or(end) {
+        match flushed.err().unwrap_or(end) {
             End::Done | End::BrokenPipe => Ok(()),
             End::TimedOut => Err(self.setup.failed(TIMED_OUT, "timed out (-W)")),
             End::Denied(reason) => {
                 let message = format!("the broker granted no subscription: {reason}");
                 Err(self.setup.failed(reason as u8, message))
             }
-            End::Output(error) => Err(self.setup.failed(1, format!("cannot write: {error}"))),
+            End::Output(failure) => Err(failure),
         }
     }
 }
 
-fn handle_suback(setup: &Setup<'_>, filters: &[&str], codes: &[ReasonCode]) -> Option<End> {
-    setup.debug(|| format!("SUBACK received: {codes:?}"));
-    if let Some(last) = codes.last()
-        && codes.iter().all(|code| code.is_error())
-    {
-        return Some(End::Denied(*last));
-    }
-    for (filter, code) in filters.iter().zip(codes).filter(|(_, code)| code.is_error()) {
-        setup.warn(&format!("the broker did not grant {filter}: {code}"));
-    }
-    None
+/// The next message; before it waits, what was received is handed on.
+async fn next(
+    messages: &mut AllMessages,
+    received: &mut Received<'_>,
+) -> Result<Option<Incoming>, End> {
+    let mut next = pin!(messages.next());
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(message) => Poll::Ready(Ok(message)),
+        Poll::Pending => match received.flush() {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(Err(end)),
+        },
+    })
+    .await
 }
 
-/// Errors that connecting again would only repeat.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Refused(..)
-        | Error::Command(_)
-        | Error::WebSocket(_)
-        | Error::Tls(_)
-        | Error::TlsSettings(_)
-        | Error::Settings(_)
-        | Error::Login(_) => true,
-        Error::Failed(Failed::ServerMisbehaved(_)) => true,
-        Error::Disconnected(reason, _) => {
-            !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
+/// What becomes of messages.
+struct Received<'a> {
+    args: &'a Sub,
+    printer: Printer,
+    recorder: Option<Recorder>,
+    printed: u64,
+}
+
+impl Received<'_> {
+    /// Prints and records a message that was asked for; fails with an end if it is one.
+    fn handle(&mut self, message: &Publish<'_>) -> Result<(), End> {
+        let args = self.args;
+        if self.is_filtered_out(message) || (args.no_retained && message.retain) {
+            return Ok(());
         }
-        Error::Connect(..) | Error::Lost(_) | Error::Failed(_) | Error::Timeout => false,
+        if args.retained_only && !message.retain {
+            return Err(End::Done);
+        }
+        if args.random_filter.is_some_and(|percent| !happens(percent)) {
+            return Ok(());
+        }
+        self.printed += 1;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(message).map_err(End::Output)?;
+        }
+        self.printer.print(message)?;
+        if args.count.is_some_and(|count| self.printed >= count) { Err(End::Done) } else { Ok(()) }
+    }
+
+    fn is_filtered_out(&self, message: &Publish<'_>) -> bool {
+        self.args.filter_out.iter().any(|filter| topic::matches(filter, message.topic))
+    }
+
+    fn is_to_be_removed(&self, message: &Publish<'_>) -> bool {
+        self.args.remove_retained && message.retain && !self.is_filtered_out(message)
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush().map_err(End::Output)?;
+        }
+        Ok(self.printer.flush()?)
     }
 }
 
-impl Printer {
-    fn print(&mut self, message: &Publish<'_>) -> Option<End> {
-        let mut line = Vec::new();
-        if let Err(error) = self.format.render(message, &mut line) {
-            eprintln!("Error: {error}");
-        }
-        self.out.write_all(&line).err().map(End::from)
-    }
-
-    fn flush(&mut self) -> Option<End> {
-        self.out.flush().err().map(End::from)
-    }
+/// True so many times out of 100; also if the system has no randomness to give.
+fn happens(Percent(percent): Percent) -> bool {
+    let number = getrandom::u32().map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX));
+    number * 100.0 <= percent
 }
 
 impl From<std::io::Error> for End {
     fn from(error: std::io::Error) -> End {
         match error.kind() {
             ErrorKind::BrokenPipe => End::BrokenPipe,
-            _ => End::Output(error),
+            _ => End::Output(Failure::new(1, format!("cannot write to stdout: {error}"))),
         }
     }
 }

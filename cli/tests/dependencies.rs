@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Licences that go with ours, by their SPDX names.
-const LICENCES: &[&str] = &["Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0", "Zlib"];
+const LICENCES: &[&str] =
+    &["Apache-2.0", "BlueOak-1.0.0", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0", "Zlib"];
 
 /// The only place that a dependency may come from.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";

@@ -11,8 +11,9 @@ pub enum Event<'a> {
     Connected {
         /// With the server's limits among its properties.
         ack: ConnAck<'a>,
-        /// How many QoS 1 and 2 messages of the application were forgotten, because the server
-        /// no longer knows the session that they belonged to.
+        /// How many QoS 1 and 2 messages of the application were forgotten, because the session
+        /// that they belonged to has ended: with its connection, by a clean start, or because the
+        /// server no longer knows it.
         discarded: usize,
     },
     /// The server refused the connection, which has ended.

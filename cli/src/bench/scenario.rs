@@ -76,8 +76,8 @@ impl Plan {
     pub fn tally(&self) -> Tally {
         let copies = if self.scenario == Scenario::FanOut { self.subscribers } else { 1 };
         let delivery = match self.scenario {
-            Scenario::Shared => Delivery::Shared,
-            _ => Delivery::Each,
+            Scenario::Shared | Scenario::Retained => Delivery::Unordered,
+            _ => Delivery::Ordered,
         };
         Tally::new(self.publishers, copies, delivery)
     }

@@ -25,7 +25,12 @@ impl Stamp {
             &self.sequence.to_be_bytes(),
             &self.sent_ns.to_be_bytes(),
         ];
-        payload.iter_mut().zip(fields.concat()).for_each(|(to, from)| *to = from);
+        let mut rest = payload;
+        for field in fields {
+            let Some((place, after)) = rest.split_at_mut_checked(field.len()) else { return };
+            place.copy_from_slice(field);
+            rest = after;
+        }
     }
 
     /// None for a payload that is not of the bench.

@@ -11,13 +11,13 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Steps of a timeline, at most; it is made coarser before it gets longer.
 const STEPS_MAX: usize = 200;
 
-/// How a subscriber relates to the publishers.
+/// What the protocol promises about the messages of one publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Each subscriber gets all messages of its topics, in order.
-    Each,
-    /// Subscribers share messages: each message comes to one of them, and order is not promised.
-    Shared,
+    /// They come to each subscriber in order.
+    Ordered,
+    /// They come in any order: by a shared subscription, or retained under several topics.
+    Unordered,
 }
 
 /// What has been counted so far.
@@ -111,7 +111,7 @@ impl Tally {
                 self.duplicates += 1;
                 return None;
             }
-            Arrival::Late if self.delivery == Delivery::Each => self.out_of_order += 1,
+            Arrival::Late if self.delivery == Delivery::Ordered => self.out_of_order += 1,
             Arrival::Late | Arrival::InOrder => {}
         }
         publisher.arrived += 1;
@@ -149,7 +149,7 @@ impl Tally {
             Some(fetch_from_ns) => since(self.measured_from_ns, fetch_from_ns),
             None => elapsed_s,
         };
-        let ordered = self.delivery == Delivery::Each;
+        let ordered = self.delivery == Delivery::Ordered;
         let messages = Messages {
             published: Some(self.published),
             received: Some(self.received),
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_in_the_warm_up_is_not_measured_but_must_not_be_lost() {
-        let mut tally = Tally::new(2, 1, Delivery::Each);
+        let mut tally = Tally::new(2, 1, Delivery::Ordered);
         tally.measure_from(1000);
         let early = tally.publish(0, 999);
         let (first, second) = (tally.publish(0, 1000), tally.publish(1, 2000));
@@ -289,7 +289,8 @@ mod tests {
         let (messages, timeline) = tally.figures();
         assert_eq!((messages.published, messages.received), (Some(2), Some(1)));
         assert_eq!(messages.lost, Some(1));
-        assert_eq!(messages.latency_us.unwrap().max, 5000);
+        // In steps of the histogram.
+        assert!((5000..5005).contains(&messages.latency_us.unwrap().max));
         assert_eq!(timeline.counts, [1]);
         tally.receive(0, &payload(second), 6_000_000);
         assert_eq!(tally.figures().0.lost, Some(0));
@@ -297,10 +298,12 @@ mod tests {
 
     #[test]
     fn repetitions_and_disorder_are_counted_for_each_subscriber() {
-        let mut tally = Tally::new(1, 2, Delivery::Each);
+        let mut tally = Tally::new(1, 2, Delivery::Ordered);
         let stamps: Vec<_> = (0..3).map(|now_ns| payload(tally.publish(0, now_ns))).collect();
         for (subscriber, order) in [(0, &[0, 2, 1, 1][..]), (1, &[0, 1, 2])] {
-            order.iter().for_each(|index| drop(tally.receive(subscriber, &stamps[*index], 9)));
+            for index in order {
+                tally.receive(subscriber, &stamps[*index], 9);
+            }
         }
         let messages = tally.figures().0;
         assert_eq!((messages.received, messages.lost), (Some(6), Some(0)));
@@ -309,7 +312,7 @@ mod tests {
 
     #[test]
     fn subscribers_that_share_see_repetitions_of_each_other() {
-        let mut tally = Tally::new(1, 1, Delivery::Shared);
+        let mut tally = Tally::new(1, 1, Delivery::Unordered);
         let stamps: Vec<_> = (0..3).map(|now_ns| payload(tally.publish(0, now_ns))).collect();
         for (subscriber, index) in [(0, 1), (1, 0), (2, 2), (0, 0)] {
             tally.receive(subscriber, &stamps[index], 9);
@@ -321,19 +324,19 @@ mod tests {
 
     #[test]
     fn what_is_fetched_counts_from_when_it_was_asked_for() {
-        let mut tally = Tally::new(1, 1, Delivery::Each);
+        let mut tally = Tally::new(1, 1, Delivery::Ordered);
         tally.measure_from(0);
         let stamp = payload(tally.publish(0, 10));
         tally.fetch_from(SECOND_NS / 2);
         tally.receive(0, &stamp, SECOND_NS);
         let messages = tally.figures().0;
-        assert_eq!(messages.latency_us.unwrap().max, 500_223);
+        assert!((500_000..501_000).contains(&messages.latency_us.unwrap().max));
         assert_eq!((messages.published_per_s, messages.messages_per_s), (Some(2.0), Some(2.0)));
     }
 
     #[test]
     fn a_window_closes_and_opens() {
-        let mut tally = Tally::new(1, 2, Delivery::Each);
+        let mut tally = Tally::new(1, 2, Delivery::Ordered);
         let stamps = [tally.publish(0, 1), tally.publish(0, 2)].map(payload);
         assert!(!tally.has_room(0, 2) && tally.has_room(0, 3));
         tally.receive(0, &stamps[0], 9);
@@ -343,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_is_not_of_the_bench_is_ignored() {
-        let mut tally = Tally::new(1, 1, Delivery::Each);
+        let mut tally = Tally::new(1, 1, Delivery::Ordered);
         assert_eq!(tally.receive(0, b"hello", 1), None);
         let foreign = Stamp { publisher: 7, sequence: 0, sent_ns: 0 };
         assert_eq!(tally.receive(0, &payload(foreign), 1), None);

@@ -33,7 +33,7 @@ fn mistakes_name_line_and_key() {
         ("client_id = \"{t}{index}\"", "f.toml:4: key `group[0].client_id`", "{t} is not known"),
         ("fields.t = { range = { min = 2, max = 1 } }", "f.toml:4: key `group[0].fields.t`", "min"),
         ("fields.index = { uuid = {} }", "f.toml:4: key `group[0].fields.index`", "meaning"),
-        ("fields.t = { wlak = {} }", "f.toml:4: key `group[0].fields.t`", "unknown variant `wlak`"),
+        ("fields.t = { wlak = {} }", "f.toml:4: key `group[0].fields.t.wlak`", "unknown variant"),
         ("sleep = { awake_s = [3, 2], asleep_s = 1 }", "group[0].sleep.awake_s`", "least"),
         ("sleep = { awake_s = -1, asleep_s = 1 }", "group[0].sleep.awake_s`", "negative"),
         ("will = { topic = \"a/+\" }", "f.toml:4: key `group[0].will.topic`", "no topic"),

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use whimbrel_store::{Entry, Log, Recovered, SessionRecovered, Stored, Unrouted, WillRecovered};
 
-use super::lines::{Object, VERSION};
-use super::{EXIT_BAD, open_unchanged};
+use super::{EXIT_BAD, VERSION, open_unchanged};
 use crate::failure::Failure;
+use crate::lines::Object;
 
 /// So much of a queue stands in one line.
 const QUEUE_PER_LINE: usize = 10_000;
@@ -114,7 +114,7 @@ impl<W: Write> Export<'_, W> {
         let mut line = Object::new();
         line.number("message", number);
         line.text("topic", record.topic);
-        line.payload(record.payload);
+        line.bytes("payload", record.payload);
         line.number("qos", record.qos as u8);
         if let Some(expires) = record.expires {
             line.number("expires_ms", expires.0);
@@ -269,7 +269,7 @@ fn names(sessions: &[SessionRecovered]) -> HashMap<u64, String> {
 fn will_object(will: &WillRecovered) -> String {
     let mut object = Object::new();
     object.text("topic", &will.topic);
-    object.payload(&will.payload);
+    object.bytes("payload", &will.payload);
     object.number("qos", will.qos as u8);
     object.flag("retain", will.retain);
     object.number("delay_s", will.delay_s);

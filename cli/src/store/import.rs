@@ -15,9 +15,9 @@ use whimbrel_store::{
 };
 
 use super::disks::Unfinished;
-use super::lines::{Fields, VERSION, Wrong, number};
-use super::{EXIT_BAD, open_failure, refused};
+use super::{EXIT_BAD, VERSION, open_failure, refused};
 use crate::failure::Failure;
+use crate::lines::{Fields, Wrong, number};
 use crate::topic;
 
 /// So much is collected before it is written.

@@ -4,7 +4,6 @@ mod check;
 mod disks;
 mod export;
 mod import;
-mod lines;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,9 @@ use whimbrel_store::{Log, OpenError, Options, Recovered};
 
 use crate::failure::Failure;
 use disks::ReadOnly;
+
+/// The version of exported lines.
+const VERSION: u64 = 1;
 
 /// It is the store that is at fault, or the lines, or the disk.
 const EXIT_BAD: u8 = 1;

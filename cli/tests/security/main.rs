@@ -23,4 +23,5 @@ mod server;
 mod storm;
 mod token_life;
 mod tokens;
+mod tools;
 mod web;

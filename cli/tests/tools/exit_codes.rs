@@ -56,6 +56,18 @@ fn wrong_usage_is_1_and_says_what() {
         ("pub", "-t a -m x -V 311 -D publish content-type y", "-V 5"),
         ("pub", "-t a -m x --will-payload y", "--will-topic"),
         ("pub", "-t a -m x -P secret", "-u"),
+        ("pub", "-t a -m x -S", "-S: SRV records are not looked up"),
+        ("pub", "-t a -m x --psk 00 --psk-identity x", "use certificates"),
+        ("sub", "-t a --ciphers ALL", "--tls-version"),
+        ("sub", "-t a --tls-engine tpm2", "--key"),
+        ("rr", "-t a -m x --keyform engine", "PEM"),
+        ("pub", "-t a -m x --speed 2", "--replay"),
+        ("pub", "--replay x -t a", "--topic-prefix"),
+        ("pub", "--replay x --speed 0", "above 0, or max"),
+        ("pub", "--replay x --topic-prefix a/#", "--topic-prefix"),
+        ("sub", "-t a --random-filter 0", "0.1 to 100"),
+        ("sub", "-t a --json -v", "cannot be used"),
+        ("sub", "-t a --view xml", "raw, text, json, hex, cbor, auto"),
         ("sub", "", "--topic"),
         ("sub", "-t a#", "not a topic filter"),
         ("sub", "-t a -F %z", "no sequence %z"),
@@ -71,7 +83,7 @@ fn wrong_usage_is_1_and_says_what() {
 
 #[test]
 fn help_is_on_stdout() {
-    for command in ["pub", "sub", "bench"] {
+    for command in ["pub", "sub", "rr", "bench"] {
         let help = run(command, &["--help"]).ok();
         assert!(help.contains("--protocol-version") && help.contains("-h, --host"), "{help}");
     }

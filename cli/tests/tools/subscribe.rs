@@ -1,7 +1,7 @@
 use std::io::{BufRead, BufReader};
 
 use crate::broker::Broker;
-use crate::tool::{on, subscribed};
+use crate::tool::{on, start_on, subscribed};
 
 fn publish(broker: &Broker, topic: &str, message: &str, more: &[&str]) {
     let words = [&["-t", topic, "-m", message, "-q", "1"], more].concat();
@@ -36,6 +36,61 @@ fn formats() {
     assert_eq!(value["payload"]["t"], 1);
     assert_eq!(value["topic"], "a");
     assert!(!out.ends_with('\n'));
+}
+
+#[test]
+fn json_lines() {
+    let broker = Broker::start();
+    let sub = subscribed(&broker, &["-t", "a", "-q", "1", "-C", "1", "--json"]);
+    publish(&broker, "a", "x\ny", &[]);
+    let line = sub.done().ok();
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let rest = line.split_once("Z\",").unwrap().1;
+    assert_eq!(rest, "\"topic\":\"a\",\"qos\":1,\"retain\":false,\"payload\":\"x\\ny\"}\n");
+    assert!(value["time"].as_str().unwrap().ends_with('Z'), "{line}");
+}
+
+#[test]
+fn payloads_are_shown_in_a_view() {
+    let broker = Broker::start();
+    for (view, shown) in [
+        ("json", "{\n  \"a\": 1\n}\n"),
+        ("hex", "00000000  7b 22 61 22 3a 31 7d                              |{\"a\":1}|\n"),
+        ("raw", "{\"a\":1}\n"),
+    ] {
+        let sub = subscribed(&broker, &["-t", "a", "-C", "1", "--view", view]);
+        publish(&broker, "a", "{\"a\":1}", &[]);
+        assert_eq!(sub.done().ok(), shown);
+    }
+}
+
+#[test]
+fn colours_only_where_they_are_wanted() {
+    let broker = Broker::start();
+    publish(&broker, "a", "x", &["-r"]);
+    let words = ["-t", "a", "-v", "-C", "1"];
+    assert_eq!(on(&broker, "sub", &words).ok(), "a x\n");
+    let coloured = on(&broker, "sub", &[&words[..], &["--color", "always"]].concat()).ok();
+    assert!(
+        coloured.ends_with("\u{1b}[36ma\u{1b}[0m \u{1b}[33mretained\u{1b}[0m x\n"),
+        "{coloured:?}"
+    );
+}
+
+#[test]
+fn a_random_choice_of_messages() {
+    let broker = Broker::start();
+    let words = ["-t", "a", "-q", "1", "--random-filter", "50", "-C", "50"];
+    let sub = subscribed(&broker, &words);
+    let lines = |count| (0..count).map(|n| format!("{n}\n")).collect::<String>();
+    start_on(&broker, "pub", &["-t", "a", "-l", "-q", "1"])
+        .input(lines(300).as_bytes())
+        .done()
+        .ok();
+    // Fewer than 50 of 300, or just the first 50, come by chance once in 2 to the 50.
+    let printed = sub.done().ok();
+    assert_eq!(printed.lines().count(), 50);
+    assert_ne!(printed, lines(50));
 }
 
 #[test]

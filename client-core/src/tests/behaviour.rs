@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use whimbrel_codec::*;
 
-use super::script::{QOS1, QOS2, Script, T0, connack, id, publish};
+use super::script::{QOS1, QOS2, Script, T0, connack, id, lasting, publish};
 use crate::{Error, Event, Failure, Limits};
 
 #[test]
@@ -132,6 +132,41 @@ fn a_session_that_the_server_lost_is_forgotten_and_counted() {
     s.recv(Packet::ConnAck(connack(false, &[])));
     s.expect_event(Event::Connected { ack: connack(false, &[]), discarded: 1 }); // [MQTT-3.2.2-5]
     assert_eq!(s.sent(), Vec::<String>::new());
+}
+
+#[test]
+fn what_belongs_to_a_session_ends_with_it() {
+    type Connected = fn(&mut Script);
+    let ended: [(Version, Connected); 4] = [
+        // With its connection.
+        (Version::V3_1_1, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),
+        (Version::V5, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),
+        (Version::V5, |s| {
+            let never = [Property::SessionExpiryIntervalS(0)];
+            s.connect(&lasting(s.version), &connack(false, &never));
+        }),
+        (Version::V5, |s| {
+            s.connect(&lasting(s.version), &connack(false, &[]));
+        }),
+    ];
+    for (at, (version, connect)) in ended.into_iter().enumerate() {
+        let mut s = Script::new(version);
+        connect(&mut s);
+        s.client.publish(&publish(QOS2, None)).unwrap();
+        s.sent();
+        s.client.handle_connection_lost();
+        // By a clean start, though its CONNACK is lost.
+        if at == 3 {
+            s.client.connect(T0, &Connect::new(version, "c")).unwrap();
+            s.client.handle_connection_lost();
+        }
+        // The server has begun another session, and its first CONNACK was lost.
+        s.client.connect(T0, &lasting(version)).unwrap();
+        s.sent();
+        s.recv(Packet::ConnAck(connack(true, &[])));
+        s.expect_event(Event::Connected { ack: connack(true, &[]), discarded: 1 });
+        s.expect_sent(&[]);
+    }
 }
 
 #[test]
@@ -306,6 +341,10 @@ fn what_no_server_sends_is_a_fault() {
     let mut s = Script::connected(Version::V3_1_1);
     s.recv(Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
     s.expect_fault(ReasonCode::ProtocolError);
+    // Of a version that there is not, which DISCONNECT has no reason code for.
+    let mut s = Script::connected(Version::V5);
+    s.client.handle_bytes(T0, &[0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 9]);
+    s.expect_fault(ReasonCode::ProtocolError); // [MQTT-3.14.2-1]
 }
 
 #[test]
@@ -358,7 +397,7 @@ fn the_servers_disconnect_is_an_event() {
 fn topics_that_come_again_are_sent_as_aliases() {
     let mut s = Script::new(Version::V5);
     s.client.set_automatic_topic_aliases(8);
-    let connect = Connect { clean_start: false, ..Connect::new(s.version, "c") };
+    let connect = lasting(s.version);
     s.connect(&connect, &connack(false, &[Property::TopicAliasMaximum(1)]));
     let named = Publish { qos: QOS1, ..Publish::new("a/b/c", b"x") };
     s.client.publish(&Publish { qos: QoS::AtMostOnce, ..named }).unwrap();
@@ -380,7 +419,7 @@ fn topics_that_come_again_are_sent_as_aliases() {
 #[test]
 fn an_alias_of_the_application_is_not_sent_again() {
     let mut s = Script::new(Version::V5);
-    let connect = Connect { clean_start: false, ..Connect::new(s.version, "c") };
+    let connect = lasting(s.version);
     s.connect(&connect, &connack(false, &[Property::TopicAliasMaximum(4)]));
     let list = [Property::ContentType("t"), Property::TopicAlias(3)];
     let aliased = Publish { properties: Properties::new(&list), ..publish(QOS1, Some(1)) };
@@ -396,7 +435,7 @@ fn an_alias_of_the_application_is_not_sent_again() {
 fn output_waits_for_the_driver_when_a_session_goes_on() {
     let limits = Limits { max_output_bytes: 20, ..Limits::default() };
     let mut s = Script::with(limits, Version::V3_1_1);
-    let connect = Connect { clean_start: false, ..Connect::new(s.version, "c") };
+    let connect = lasting(s.version);
     s.connect(&connect, &connack(false, &[]));
     for _ in 0..5 {
         s.client.publish(&publish(QOS1, None)).unwrap();
@@ -556,7 +595,7 @@ fn a_session_without_expiry_cannot_be_given_one_at_the_end() {
 #[test]
 fn requests_share_the_identifiers_and_end_with_the_connection() {
     let mut s = Script::new(Version::V5);
-    let connect = Connect { clean_start: false, ..Connect::new(s.version, "c") };
+    let connect = lasting(s.version);
     s.connect(&connect, &connack(false, &[Property::ReceiveMaximum(1)]));
     let filter = [Subscription::new("a/#", QOS1)];
     s.client.publish(&publish(QOS1, None)).unwrap();

@@ -2,7 +2,7 @@
 
 use whimbrel_codec::*;
 
-use super::script::{QOS1, QOS2, Script, T0, connack, id, publish};
+use super::script::{QOS1, QOS2, Script, T0, connack, id, lasting, publish};
 use crate::{Error, Event};
 
 const OK: ReasonCode = ReasonCode::Success;
@@ -10,16 +10,11 @@ const OK: ReasonCode = ReasonCode::Success;
 fn by_hand(version: Version, receive_maximum: u16) -> Script {
     let mut s = Script::new(version);
     s.client.set_manual_acknowledgement(true);
-    s.connect(
-        &connect(&[Property::ReceiveMaximum(receive_maximum)], version),
-        &connack(false, &[]),
-    );
+    let list = [Property::ReceiveMaximum(receive_maximum), Property::SessionExpiryIntervalS(600)];
+    let properties = if version.is_v5() { Properties::new(&list) } else { Properties::NONE };
+    let connect = Connect { properties, ..lasting(version) };
+    s.connect(&connect, &connack(false, &[]));
     s
-}
-
-fn connect<'a>(list: &'a [Property<'a>], version: Version) -> Connect<'a> {
-    let properties = Properties::new(list);
-    Connect { clean_start: false, properties, ..Connect::new(version, "c") }
 }
 
 /// The message arrives as an event.
@@ -62,7 +57,7 @@ fn only_what_waits_can_be_acknowledged() {
     s.client.handle_connection_lost();
     assert_eq!(s.client.acknowledge(id(2), OK), Err(Error::NotConnected));
     // The server sends it again, so until then it does not wait.
-    s.connect(&connect(&[], Version::V5), &connack(true, &[]));
+    s.connect(&lasting(Version::V5), &connack(true, &[]));
     assert_eq!(s.client.acknowledge(id(2), OK), Err(Error::PacketIdUnknown));
 }
 
@@ -110,7 +105,7 @@ fn qos_2_counts_as_received_once_acknowledged() {
     s.client.acknowledge(id(3), OK).unwrap();
     s.expect_sent(&[]);
     s.client.handle_connection_lost();
-    s.connect(&connect(&[], Version::V5), &connack(true, &[]));
+    s.connect(&lasting(Version::V5), &connack(true, &[]));
     let again = |n| Publish { dup: true, ..publish(QOS2, Some(n)) };
     s.recv(Packet::Publish(again(2)));
     s.expect_event(Event::Message(again(2)));

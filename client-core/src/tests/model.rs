@@ -80,6 +80,7 @@ impl Pair {
         let list = [
             Property::ReceiveMaximum(self.setup.most_in_flight as u16),
             Property::TopicAliasMaximum(2),
+            Property::SessionExpiryIntervalS(600),
         ];
         let properties = Properties::new(&list);
         let connect = Connect { clean_start: false, properties, ..Connect::new(Version::V5, "c") };
@@ -127,7 +128,7 @@ impl Pair {
         let mut len = len.min(self.server.output.len());
         while len > 0 && self.client.wants_bytes() {
             // Both ways in, in turn.
-            let taken = if len % 2 == 0 {
+            let taken = if len.is_multiple_of(2) {
                 self.client.handle_bytes(NOW, &self.server.output[..len])
             } else {
                 let space = self.client.input_space();

@@ -2,12 +2,8 @@
 
 use whimbrel_codec::*;
 
-use super::script::{QOS1, QOS2, Script, T0, connack, id, publish};
+use super::script::{QOS1, QOS2, Script, T0, connack, id, lasting as connect, publish};
 use crate::{Error, Event};
-
-fn connect(version: Version) -> Connect<'static> {
-    Connect { clean_start: false, ..Connect::new(version, "c") }
-}
 
 #[test]
 fn what_was_in_flight_is_sent_again_in_order() {
@@ -31,6 +27,15 @@ fn what_was_in_flight_is_sent_again_in_order() {
         s.recv(Packet::PubRec(Ack::new(id(2))));
         s.expect_event(Event::Received(id(2)));
     }
+}
+
+#[test]
+fn a_release_is_of_any_version() {
+    let mut s = Script::new(Version::V3_1_1);
+    s.client.restore_released(id(1)).unwrap();
+    s.client.restore_published(s.version, &publish(QOS2, Some(2))).unwrap();
+    let sent = s.connect(&connect(s.version), &connack(true, &[]));
+    assert_eq!(sent.len(), 2);
 }
 
 #[test]
@@ -74,7 +79,8 @@ fn what_cannot_be_is_not_restored() {
 
 #[test]
 fn a_session_keeps_its_version() {
-    let mut s = Script::connected(Version::V5);
+    let mut s = Script::new(Version::V5);
+    s.connect(&connect(s.version), &connack(false, &[]));
     s.client.publish(&publish(QOS1, None)).unwrap();
     s.client.handle_connection_lost();
     let older = connect(Version::V3_1_1);

@@ -95,6 +95,13 @@ pub fn connack<'a>(session_present: bool, list: &'a [Property<'a>]) -> ConnAck<'
     ConnAck { session_present, reason: ReasonCode::Success, properties }
 }
 
+/// A session that outlives its connection.
+pub fn lasting(version: Version) -> Connect<'static> {
+    const LASTS: &[Property<'static>] = &[Property::SessionExpiryIntervalS(600)];
+    let properties = if version.is_v5() { Properties::new(LASTS) } else { Properties::NONE };
+    Connect { clean_start: false, properties, ..Connect::new(version, "c") }
+}
+
 pub fn id(n: u16) -> PacketId {
     PacketId::new(n).unwrap()
 }

@@ -262,7 +262,11 @@ impl Exchange {
                 Event::Published(ack) => outbox.handle_published(&ack),
                 Event::Received(packet_id) => outbox.handle_received(packet_id),
                 Event::Released(packet_id) => outbox.handle_arrival(packet_id, false),
-                Event::Subscribed(ack) => inbox.handle_suback(&ack),
+                Event::Subscribed(ack) => {
+                    if let Some((filter, reason)) = inbox.handle_suback(&ack) {
+                        self.shared.tell(Status::Subscribed { filter, reason });
+                    }
+                }
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
                     after.error = self.authentication.handle_connected().err();

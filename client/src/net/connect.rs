@@ -20,14 +20,12 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// Connects. `bearer` is shown in the request of a WebSocket.
 pub(crate) async fn connect(config: &Config, bearer: Option<&str>) -> Result<Link, Error> {
     let socket = open(config).await?;
-    match &config.address {
-        #[cfg(feature = "tls")]
-        Address::Tls { inner, tls } => {
-            let socket = super::tls::open(inner, tls, socket, config.connect_timeout).await?;
-            Link::new(socket, inner, bearer)
-        }
-        address => Link::new(socket, address, bearer),
+    #[cfg(feature = "tls")]
+    if let Address::Tls { inner, tls } = &config.address {
+        let socket = super::tls::open(inner, tls, socket, config.connect_timeout).await?;
+        return Link::new(socket, inner, bearer);
     }
+    Link::new(socket, &config.address, bearer)
 }
 
 /// What TLS and WebSocket, if any, are spoken on.

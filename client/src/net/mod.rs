@@ -96,7 +96,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// What is spoken at `address`, on a socket to it.
-    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, clippy::unnecessary_wraps))]
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables))]
     fn new(socket: Socket, address: &Address, bearer: Option<&str>) -> Result<Link, Error> {
         #[cfg(feature = "websocket")]
         let websocket = match address {
@@ -140,7 +140,6 @@ impl Link {
         bytes: &[u8],
     ) -> Poll<Result<usize, Error>> {
         #[cfg(feature = "websocket")]
-        #[cfg(feature = "websocket")]
         if let Some(websocket) = &mut self.websocket {
             ready!(websocket.poll_write_pending(&mut self.socket, cx))?;
             let taken = websocket.encode(bytes);
@@ -157,11 +156,15 @@ impl Link {
 
     /// Whether a layer has something of its own to say.
     pub(crate) fn has_pending(&self) -> bool {
-        self.websocket.as_ref().is_some_and(WebSocket::has_pending)
+        #[cfg(feature = "websocket")]
+        return self.websocket.as_ref().is_some_and(WebSocket::has_pending);
+        #[cfg(not(feature = "websocket"))]
+        false
     }
 
     /// Ready when everything that was taken is with the system.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        #[cfg(feature = "websocket")]
         if let Some(websocket) = &mut self.websocket {
             ready!(websocket.poll_write_pending(&mut self.socket, cx))?;
         }

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError};
-use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS};
+use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS, ReasonCode};
 
 pub(crate) use kept::Kept;
 use kept::OnDisk;
@@ -296,7 +296,7 @@ impl Outbox {
             }
             match self.marks.pop_front() {
                 Some((_, MarkWaiter::Slot(key))) => {
-                    self.finish(key, Ok(whimbrel_codec::ReasonCode::Success));
+                    self.finish(key, Ok(ReasonCode::Success));
                 }
                 Some((_, MarkWaiter::Waker(waker))) => waker.wake(),
                 None => return,
@@ -320,7 +320,12 @@ impl Outbox {
     /// The last acknowledgement of a message.
     pub(crate) fn handle_published(&mut self, ack: &Ack<'_>) {
         let Some(key) = self.in_flight.remove(&ack.packet_id) else { return };
-        let outcome = if ack.reason.is_error() {
+        // To a PUBREL that is sent again: its PUBCOMP was lost with the connection (section 4.4).
+        let is_recovery = ack.reason == ReasonCode::PacketIdNotFound
+            && self.slots.get(key).is_some_and(|slot| slot.is_received);
+        let outcome = if is_recovery {
+            Ok(ReasonCode::Success)
+        } else if ack.reason.is_error() {
             let text = ack.properties.iter().find_map(|property| match property {
                 Property::ReasonString(text) => Some(text.into()),
                 _ => None,
@@ -357,7 +362,7 @@ impl Outbox {
                 }
                 _ => {
                     let outcome = match slot.is_received {
-                        true => Ok(whimbrel_codec::ReasonCode::Success),
+                        true => Ok(ReasonCode::Success),
                         false => Err(PublishError::SessionLost),
                     };
                     self.finish(key, outcome);
@@ -436,7 +441,7 @@ impl Outbox {
                     return Poll::Ready(Err(PublishError::ConnectionLost));
                 }
                 if *position <= self.written {
-                    return Poll::Ready(Ok(whimbrel_codec::ReasonCode::Success));
+                    return Poll::Ready(Ok(ReasonCode::Success));
                 }
                 let at = self.marks.partition_point(|(other, _)| other <= position);
                 self.marks.insert(at, (*position, MarkWaiter::Waker(cx.waker().clone())));

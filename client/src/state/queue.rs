@@ -50,11 +50,11 @@ struct Inner {
 
 impl Queue {
     pub(crate) fn new(filter: &Filter) -> Queue {
-        Queue {
-            inner: Mutex::default(),
-            max_qos0: filter.queue_messages,
-            when_full: filter.when_full,
-        }
+        Queue::with(filter.queue_messages, filter.when_full)
+    }
+
+    pub(crate) fn with(max_qos0: usize, when_full: WhenFull) -> Queue {
+        Queue { inner: Mutex::default(), max_qos0, when_full }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -108,16 +108,26 @@ impl<'a> Figure<'a> {
 
     fn head<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         let Some(first) = self.reports.first() else { return Ok(()) };
-        let scenario = table::scenario(first);
-        let same = self.reports.iter().all(|report| table::scenario(report) == scenario);
-        let title = match (self.reports.len(), same) {
-            (1, _) => format!("{}: {}", first.name, first.settings.scenario),
-            (_, true) => format!("Comparison: {}", first.settings.scenario),
-            _ => "Comparison of different runs: read with care".into(),
+        let title = match self.reports.len() {
+            1 => format!("{}: {}", first.name, first.settings.scenario),
+            _ if self.is_same(|report| report.settings.scenario.clone()) => {
+                format!("Comparison: {}", first.settings.scenario)
+            }
+            _ => "Comparison of different scenarios: read with care".into(),
         };
         self.text(area, &title, (MARGIN, 28), 26, INK, FontStyle::Bold)?;
-        let subtitle = if same { scenario } else { "see the list below".into() };
+        let subtitle = match self.is_same(table::scenario) {
+            true => table::scenario(first),
+            false => "runs with different settings, which are named below".into(),
+        };
         self.text(area, &subtitle, (MARGIN, 64), 16, PALE_INK, FontStyle::Normal)
+    }
+
+    /// Whether this is the same of all reports.
+    fn is_same(&self, of: impl Fn(&Report) -> String) -> bool {
+        let mut all = self.reports.iter().map(|report| of(report));
+        let first = all.next();
+        all.all(|other| Some(&other) == first.as_ref())
     }
 
     fn panel<B: DrawingBackend>(&self, area: &Area<B>, panel: &Panel) -> Drawn<B> {
@@ -170,8 +180,12 @@ impl<'a> Figure<'a> {
             let corner = |x, y| (self.pixels(x), self.pixels(y));
             let mark = [corner(MARGIN, top + 4), corner(MARGIN + 22, top + 9)];
             area.draw(&Rectangle::new(mark, color(index).filled()))?;
-            let name: String = report.name.chars().take(50).collect();
-            self.text(area, &name, (MARGIN + 34, top), 15, INK, FontStyle::Normal)?;
+            let name = match self.is_same(table::scenario) {
+                true => report.name.clone(),
+                false => format!("{}: {}", report.name, table::scenario(report)),
+            };
+            let (name, size) = fitted(&name);
+            self.text(area, &name, (MARGIN + 34, top), size, INK, FontStyle::Normal)?;
             for (figure, (_, right)) in figures(report).iter().zip(COLUMNS) {
                 self.text_to(area, figure, (right, top), INK)?;
             }
@@ -220,6 +234,12 @@ fn color(report: usize) -> RGBColor {
     COLORS.get(report).copied().unwrap_or(INK)
 }
 
+/// A name as long as there is room for, and its size.
+fn fitted(name: &str) -> (String, u32) {
+    let size = if name.chars().count() > 44 { 12 } else { 15 };
+    (name.chars().take(76).collect(), size)
+}
+
 /// As in the columns of the foot.
 fn figures(report: &Report) -> [String; 6] {
     let unknown = || "-".to_string();
@@ -247,8 +267,7 @@ fn place(report: &Report) -> String {
     let build = if environment.debug_build { " (debug build)" } else { "" };
     let day = report.started_at.split('T').next().unwrap_or_default();
     format!(
-        "{}{build}, {day}; {} {}, {} CPUs ({}), {gib:.1} GiB, shared by bench and broker \
-         if the broker is on this machine",
-        environment.tool, environment.os, environment.kernel, environment.cpus, environment.cpu
+        "{}{build}, {day}; {}, {} CPUs ({}), {gib:.1} GiB",
+        environment.tool, environment.os, environment.cpus, environment.cpu
     )
 }

@@ -8,9 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use whimbrel_codec::{Properties, Property, QoS};
 
-/// The version of the lines.
-pub const VERSION: u64 = 1;
-
 /// An object as it is written.
 pub struct Object(String);
 
@@ -53,11 +50,11 @@ impl Object {
         }
     }
 
-    /// A payload: text if it is text.
-    pub fn payload(&mut self, payload: &[u8]) {
-        match std::str::from_utf8(payload) {
-            Ok(text) => self.text("payload", text),
-            Err(_) => self.text("payload_base64", &STANDARD.encode(payload)),
+    /// Bytes: as text if they are text, else in base64 under `{name}_base64`.
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.text(name, text),
+            Err(_) => self.text(&format!("{name}_base64"), &STANDARD.encode(bytes)),
         }
     }
 
@@ -87,7 +84,8 @@ impl Object {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// Text as JSON has it.
+pub fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
@@ -195,29 +193,36 @@ impl Fields {
         qos.map(|qos| QoS::from_u8(qos).ok_or_else(wrong)).transpose()
     }
 
-    /// A payload.
-    pub fn payload(&mut self) -> Result<Vec<u8>, Wrong> {
-        match (self.text("payload")?, self.base64("payload_base64")?) {
-            (Some(text), None) => Ok(text.into_bytes()),
-            (None, Some(bytes)) => Ok(bytes),
-            (None, None) => Err("`payload` or `payload_base64` is missing".into()),
-            _ => Err("`payload` and `payload_base64` exclude each other".into()),
+    /// Bytes as [`Object::bytes`] writes them, if they are there.
+    pub fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, Wrong> {
+        let base64 = format!("{name}_base64");
+        match (self.text(name)?, self.base64(&base64)?) {
+            (Some(text), None) => Ok(Some(text.into_bytes())),
+            (None, bytes) => Ok(bytes),
+            _ => Err(format!("`{name}` and `{base64}` exclude each other")),
         }
+    }
+
+    /// A payload, which must be there.
+    pub fn payload(&mut self) -> Result<Vec<u8>, Wrong> {
+        let missing = || "`payload` or `payload_base64` is missing".to_owned();
+        self.bytes("payload")?.ok_or_else(missing)
+    }
+
+    /// Pairs of text; none if there is no such list.
+    pub fn pairs(&mut self, name: &str) -> Result<Vec<(String, String)>, Wrong> {
+        let pair = |value: &Value| match value.as_array().map(Vec::as_slice) {
+            Some([Value::String(one), Value::String(two)]) => Ok((one.clone(), two.clone())),
+            _ => Err(format!("each of `{name}` must be a list of two texts")),
+        };
+        self.list(name)?.iter().map(pair).collect()
     }
 
     /// Properties as on the wire.
     pub fn properties(&mut self) -> Result<Vec<u8>, Wrong> {
         let raw = self.base64("properties_base64")?;
         let content_type = self.text("content_type")?;
-        let mut user = Vec::new();
-        for pair in self.list("user_properties")? {
-            let Some([Value::String(name), Value::String(value)]) =
-                pair.as_array().map(Vec::as_slice)
-            else {
-                return Err("each of `user_properties` must be a list of two texts".into());
-            };
-            user.push((name.clone(), value.clone()));
-        }
+        let user = self.pairs("user_properties")?;
         if let Some(raw) = raw {
             let mut again = Vec::new();
             let whole = Properties::from_raw(&raw).write_raw(&mut again, |_| true);
