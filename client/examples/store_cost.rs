@@ -123,7 +123,7 @@ async fn queue(path: &Path, len: usize) -> Result<(), Failed> {
     for _ in 0..QUEUED {
         last = Some(client.try_publish(message(len)));
     }
-    let _ = client.publish(message(len)).await?;
+    drop(client.publish(message(len)).await?);
     drop(last);
     let seconds = start.elapsed().as_secs_f64();
     let queued = client.undelivered();

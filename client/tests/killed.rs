@@ -88,7 +88,7 @@ fn serve(mut stream: TcpStream, session: &Mutex<Session>) -> io::Result<()> {
             let mut session = session.lock().expect("no panic");
             session.packets += 1;
             // Cut in the midst, and what was to be answered is not.
-            if session.packets % 701 == 0 {
+            if session.packets.is_multiple_of(701) {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
             session.handle(&packet, &mut output);
