@@ -364,12 +364,17 @@ fn is_final(error: &Error) -> bool {
         | Error::Tls(_)
         | Error::TlsSettings(_)
         | Error::Settings(_)
+        | Error::Store(_)
         | Error::Login(_) => true,
         Error::Failed(Failed::ServerMisbehaved(_)) => true,
         Error::Disconnected(reason, _) => {
             !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
         }
-        Error::Connect(..) | Error::Lost(_) | Error::Failed(_) | Error::Timeout => false,
+        Error::Connect(..)
+        | Error::Lost(_)
+        | Error::Failed(_)
+        | Error::TokenEnds
+        | Error::Timeout => false,
     }
 }
 
