@@ -157,11 +157,15 @@ impl Link {
 
     /// Whether a layer has something of its own to say.
     pub(crate) fn has_pending(&self) -> bool {
-        self.websocket.as_ref().is_some_and(WebSocket::has_pending)
+        #[cfg(feature = "websocket")]
+        return self.websocket.as_ref().is_some_and(WebSocket::has_pending);
+        #[cfg(not(feature = "websocket"))]
+        false
     }
 
     /// Ready when everything that was taken is with the system.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        #[cfg(feature = "websocket")]
         if let Some(websocket) = &mut self.websocket {
             ready!(websocket.poll_write_pending(&mut self.socket, cx))?;
         }
