@@ -83,7 +83,7 @@ fn wrong_usage_is_1_and_says_what() {
 
 #[test]
 fn help_is_on_stdout() {
-    for command in ["pub", "sub", "rr", "bench"] {
+    for command in ["pub", "sub", "rr", "bench", "simulate"] {
         let help = run(command, &["--help"]).ok();
         assert!(help.contains("--protocol-version") && help.contains("-h, --host"), "{help}");
     }
