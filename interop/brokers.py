@@ -106,7 +106,7 @@ def configured(binary: str, folder: Path, config: str) -> Iterator[list[Link]]:
         if process.poll() is not None:
             raise BrokerFailed("whimbrel", f"ended with {process.returncode}", log)
     finally:
-        _stop(process)
+        stop(process)
     if process.returncode != 0:
         raise BrokerFailed("whimbrel", f"exit code {process.returncode} after SIGTERM", log)
 
@@ -158,7 +158,7 @@ def mosquitto(binary: str = "mosquitto") -> Iterator[Broker]:
     with tempfile.TemporaryDirectory(prefix="mosquitto-interop-") as folder:
         # Started as root it would change to its own user, who may not enter the folder.
         Path(folder).chmod(0o777)
-        tcp, websocket = _free_port(), _free_port()
+        tcp, websocket = free_port(), free_port()
         config = Path(folder) / "mosquitto.conf"
         config.write_text(
             "allow_anonymous true\n"
@@ -180,7 +180,7 @@ def mosquitto(binary: str = "mosquitto") -> Iterator[Broker]:
             )
         try:
             for port in (tcp, websocket):
-                _wait_for_port(port, process, log)
+                wait_for_port("mosquitto", port, process, log)
             yield Broker(
                 "mosquitto",
                 Link("tcp", "tcp", port=tcp),
@@ -189,7 +189,7 @@ def mosquitto(binary: str = "mosquitto") -> Iterator[Broker]:
                 MOSQUITTO_FAILS,
             )
         finally:
-            _stop(process)
+            stop(process)
 
 
 class BrokerFailed(Exception):
@@ -199,22 +199,25 @@ class BrokerFailed(Exception):
         super().__init__(f"{name}: {what}; its log ends:\n{log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback where nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _wait_for_port(port: int, process: subprocess.Popen, log: Path) -> None:
+def wait_for_port(name: str, port: int, process: subprocess.Popen, log: Path) -> None:
+    """Returns when the broker accepts there; raises when it does not."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise BrokerFailed("mosquitto", f"does not accept on port {port}", log)
+    raise BrokerFailed(name, f"does not accept on port {port}", log)
 
 
-def _stop(process: subprocess.Popen) -> None:
+def stop(process: subprocess.Popen) -> None:
+    """Ends it by SIGTERM, or else by SIGKILL."""
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)

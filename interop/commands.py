@@ -194,7 +194,7 @@ def end_after_waiting_in_vain(shell: Shell) -> None:
 
 @COMMON.append
 def nobody_listens(shell: Shell) -> None:
-    link = Link("tcp", "tcp", port=brokers._free_port())
+    link = Link("tcp", "tcp", port=brokers.free_port())
     words = Shell(shell.tools, link, shell.version, "x")._command(shell.tools.publisher)
     done = subprocess.run(
         [*words, "-t", "x", "-m", "x"],

@@ -87,7 +87,7 @@ class Secure:
 
     def revoke(self, name: str) -> None:
         """Puts the certificate of this name on the revocation list."""
-        _run(self.binary, "certs", "--dir", str(self.certs), "revoke", name)
+        run(self.binary, "certs", "--dir", str(self.certs), "revoke", name)
 
 
 @contextlib.contextmanager
@@ -97,9 +97,9 @@ def whimbrel(binary: str) -> Iterator[Secure]:
         folder = Path(place)
         certs = folder / "certs"
         clients = [word for name in (DEVICE, REVOKED) for word in ("--client", name)]
-        _run(binary, "certs", "--dir", str(certs), *clients)
+        run(binary, "certs", "--dir", str(certs), *clients)
         passwords = str(folder / "passwords")
-        _run(binary, "passwd", "add", "--scram", "--stdin", passwords, USER, stdin=PASSWORD)
+        run(binary, "passwd", "add", "--scram", "--stdin", passwords, USER, stdin=PASSWORD)
         (folder / "rules.toml").write_text(RULES)
         with brokers.configured(binary, folder, CONFIG.format(folder=folder)) as links:
             trusting = Tls(str(certs / "ca.pem"))
@@ -109,9 +109,10 @@ def whimbrel(binary: str) -> Iterator[Secure]:
             yield Secure(binary, certs, plain, *links)
 
 
-def _run(*command: str, stdin: str = "") -> None:
+def run(*command: str, stdin: str = "") -> None:
+    """Runs a command that must succeed."""
     done = subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
     )
     if done.returncode != 0:
-        raise AssertionError(f"{command[1:3]} ended with {done.returncode}: {done.stderr}")
+        raise AssertionError(f"{command[:3]} ended with {done.returncode}: {done.stderr}")

@@ -14,7 +14,6 @@ mod methods;
 pub mod password;
 mod principal;
 mod rules;
-pub mod scram;
 pub mod token;
 
 pub use attempt::{
@@ -28,3 +27,4 @@ pub use principal::{Method, Permission, Principal};
 pub use rules::{
     Access, Action, Decision, Explanation, Rights, RuleError, Rules, Verdict, is_like,
 };
+pub use whimbrel_scram as scram;

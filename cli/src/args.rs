@@ -1,13 +1,15 @@
 //! The flags that all tools share: where the broker is, and who the client is.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args};
-use whimbrel_client::{Address, Url};
-use whimbrel_codec::{Connect, Properties, Property, QoS, Version, Will};
+use whimbrel_client::{Address, Builder, Client, Login, Message, Url};
+use whimbrel_codec::{Property, QoS, Version};
 
 use crate::failure::Failure;
+use crate::login_args::LoginArgs;
 use crate::property::Lists;
 use crate::tls_args::TlsArgs;
 use crate::unsupported::Unsupported;
@@ -37,7 +39,16 @@ pub struct Connection {
                 with TLS mqtts:// and wss://"
     )]
     pub url: Option<String>,
-    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D, -x, rr or shell.
+    /// Address of this machine to connect from.
+    #[arg(short = 'A', value_name = "ADDRESS", conflicts_with_all = ["unix", "proxy"])]
+    #[arg(help_heading = "Connection")]
+    bind_address: Option<IpAddr>,
+    /// SOCKS5 proxy to connect through, which resolves the broker's name.
+    #[arg(long, value_name = "URL", conflicts_with = "unix", help_heading = "Connection")]
+    #[arg(help = "SOCKS5 proxy to connect through: socks5h://[USER[:PASSWORD]@]HOST[:PORT]")]
+    proxy: Option<String>,
+    /// Protocol version: 5, 311 or 31 (or mqttv5, ...); 311 if not given, 5 with -D, -x, rr, shell,
+    /// and where --auth needs it.
     #[arg(short = 'V', long = "protocol-version", alias = "version", value_name = "VERSION")]
     #[arg(help_heading = "Connection")]
     pub version: Option<VersionArg>,
@@ -78,6 +89,8 @@ pub struct Connection {
     /// Accepted and not needed: small messages are always sent at once.
     #[arg(long, hide = true)]
     pub nodelay: bool,
+    #[command(flatten)]
+    login: LoginArgs,
     #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
@@ -149,8 +162,8 @@ pub struct Setup<'a> {
     /// Properties for each packet.
     pub lists: Lists<'a>,
     client_id: String,
-    user_name: Option<String>,
-    password: Option<String>,
+    /// Of all that the flags say.
+    builder: Builder,
 }
 
 impl Connection {
@@ -163,10 +176,12 @@ impl Connection {
     pub fn setup_for(&self, default: Version) -> Result<Setup<'_>, Failure> {
         self.unsupported.check()?;
         let mut lists = Lists::parse(&self.property)?;
-        let wants_v5 = !self.property.is_empty() || self.session_expiry_interval.is_some();
+        let wants_v5 = !self.property.is_empty()
+            || self.session_expiry_interval.is_some()
+            || self.login.is_enhanced();
         let version = match self.version {
             Some(VersionArg(version)) if wants_v5 && !version.is_v5() => {
-                return Err(Failure::usage("-D and -x need -V 5"));
+                return Err(Failure::usage("-D, -x and this --auth need -V 5"));
             }
             Some(VersionArg(version)) => version,
             None if wants_v5 => Version::V5,
@@ -184,8 +199,12 @@ impl Connection {
             return Err(Failure::usage("-D will needs --will-topic"));
         }
         let client_id = self.client_id(version);
+        let login = self.login.login(user_name.as_deref(), password.as_deref())?;
+        let builder = Client::builder_for(address.clone());
         let args = self;
-        Ok(Setup { args, address, topic, version, lists, client_id, user_name, password })
+        let mut setup = Setup { args, address, topic, version, lists, client_id, builder };
+        setup.builder = setup.make_builder(login)?;
+        Ok(setup)
     }
 
     fn set_session_expiry(&self, version: Version, lists: &mut Lists<'_>) -> Result<(), Failure> {
@@ -252,25 +271,73 @@ impl Connection {
 }
 
 impl Setup<'_> {
-    /// The CONNECT packet.
-    pub fn connect(&self) -> Connect<'_> {
-        let will = &self.args.will;
-        Connect {
-            version: self.version,
-            clean_start: !self.args.keep_session,
-            keep_alive_s: self.args.keepalive,
-            properties: Properties::new(&self.lists.connect),
-            client_id: &self.client_id,
-            will: will.will_topic.as_deref().map(|topic| Will {
-                topic,
-                payload: will.will_payload.as_deref().unwrap_or_default().as_bytes(),
-                qos: will.will_qos.0,
-                retain: will.will_retain,
-                properties: Properties::new(&self.lists.will),
-            }),
-            user_name: self.user_name.as_deref(),
-            password: self.password.as_deref().map(str::as_bytes),
+    /// A client with all that the flags say, but for what a tool decides itself.
+    pub fn builder(&self) -> Builder {
+        match self.has_property(|property| matches!(property, Property::SessionExpiryIntervalS(_)))
+        {
+            true => self.builder.clone(),
+            false => self.builder.clone().session_expiry_s(0),
         }
+    }
+
+    /// As [`Setup::builder`], with a session that outlives a lost connection, and without topic
+    /// aliases of our own: what `-D` and `-F` say is what is sent.
+    pub fn builder_of_tool(&self) -> Builder {
+        match self.has_property(|property| matches!(property, Property::TopicAliasMaximum(_))) {
+            true => self.builder.clone(),
+            false => self.builder.clone().topic_aliases(0, 0),
+        }
+    }
+
+    fn has_property(&self, is_it: impl Fn(&Property<'_>) -> bool) -> bool {
+        self.lists.connect.iter().any(is_it)
+    }
+
+    fn make_builder(&self, login: Login) -> Result<Builder, Failure> {
+        let args = self.args;
+        let mut builder = Client::builder_for(self.address.clone())
+            .version(self.version)
+            .client_id(self.client_id.clone())
+            .clean_start(!args.keep_session)
+            .keep_alive_s(args.keepalive)
+            .login(login);
+        for property in &self.lists.connect {
+            builder = builder.connect_property(*property);
+        }
+        for property in &self.lists.disconnect {
+            builder = builder.disconnect_property(*property);
+        }
+        if let Some((will, delay_s)) = self.will() {
+            builder = builder.will(will, delay_s);
+        }
+        if let Some(address) = args.bind_address {
+            builder = builder.bind_address(address);
+        }
+        match &args.proxy {
+            None => Ok(builder),
+            Some(url) => {
+                // The URL may have a password.
+                let wrong = |error| Failure::usage(format!("--proxy: {error}"));
+                builder.proxy(url).map_err(wrong)
+            }
+        }
+    }
+
+    /// The will message, and its delay in seconds.
+    fn will(&self) -> Option<(Message, u32)> {
+        let args = &self.args.will;
+        let payload = args.will_payload.clone().unwrap_or_default();
+        let mut will = Message::new(args.will_topic.clone()?, payload)
+            .qos(args.will_qos.0)
+            .retain(args.will_retain);
+        let mut delay_s = 0;
+        for property in &self.lists.will {
+            match property {
+                Property::WillDelayIntervalS(seconds) => delay_s = *seconds,
+                other => will = will.property(*other),
+            }
+        }
+        Some((will, delay_s))
     }
 
     /// Prints a line of `--debug`.
@@ -289,6 +356,11 @@ impl Setup<'_> {
     /// Another failure at run time, silenced by `--quiet`.
     pub fn failed(&self, code: u8, message: impl Into<String>) -> Failure {
         Failure { quiet: self.args.quiet, ..Failure::new(code, message) }
+    }
+
+    /// Whether `--quiet` was given.
+    pub fn is_quiet(&self) -> bool {
+        self.args.quiet
     }
 
     /// A line on stderr that `--quiet` silences.

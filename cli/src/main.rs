@@ -13,7 +13,9 @@ mod failure;
 mod format;
 mod generate;
 mod lines;
+mod login_args;
 mod message_line;
+mod online;
 mod output;
 mod passwd;
 mod payload;
@@ -22,6 +24,7 @@ mod publish;
 mod record;
 mod request;
 mod shell;
+mod simulate;
 mod store;
 mod subscribe;
 mod tls_args;
@@ -57,7 +60,9 @@ enum Command {
     /// Watch the topics of a broker, live, and publish.
     Shell(Box<shell::Shell>),
     /// Put load on a broker and measure it.
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
+    /// Simulate a fleet of devices.
+    Simulate(Box<simulate::Simulate>),
     /// Make certificates for tests.
     Certs(certs::Certs),
     /// Check, repair, export or import the data directory of a stopped broker.
@@ -105,6 +110,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Rr(args) => request::run(&args),
         Command::Shell(args) => shell::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Passwd(args) => passwd::run(&args),
@@ -121,7 +127,8 @@ const NAMED: &[&str] = &["store", "passwd", "certs", "explain", "completions", "
 /// looks into its files.
 fn usage(error: &clap::Error) -> Result<(), Failure> {
     let command = std::env::args().nth(1).unwrap_or_default();
-    let tool = matches!(command.as_str(), "pub" | "sub" | "rr" | "shell" | "bench");
+    let tools = ["pub", "sub", "rr", "shell", "bench", "simulate"];
+    let tool = tools.contains(&command.as_str());
     let code = if tool { 1 } else { 2 };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

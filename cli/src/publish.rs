@@ -1,30 +1,29 @@
 //! `whimbrel pub`: publish messages, with the habits of mosquitto_pub.
 
-use std::io::BufRead;
+use std::collections::VecDeque;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use whimbrel_client::single::{Client, Settings};
-use whimbrel_client::{Error, Event};
-use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::{Instant, sleep, sleep_until};
+use whimbrel_client::{Client, Completion, Message, Outcome, PublishError};
+use whimbrel_codec::{Properties, Publish, QoS, ReasonCode};
 
 use crate::args::{Connection, QosArg, Setup};
 use crate::failure::Failure;
+use crate::online::{self, block_on};
 use crate::payload::PayloadArgs;
 use crate::record::{self, Recorded, Recording};
 use crate::{defaults, message_line, topic, unsupported};
 
-/// Lines of stdin that wait for the broker, at most.
+/// Lines of stdin that wait to be published, at most.
 const LINES_MAX: usize = 64;
 
-/// Long enough to matter to nobody; keep alive and the waker end the wait earlier.
-const LONG: Duration = Duration::from_secs(3600);
-
-/// A broker that takes nothing for so long will not take the rest.
-const STALLED: Duration = Duration::from_secs(60);
+/// Messages that are not known to have arrived, at most.
+const PENDING_MAX: usize = 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,6 +78,10 @@ pub struct Pub {
     /// Quality of service; 0 if not given, or that of the recording.
     #[arg(short, long)]
     qos: Option<QosArg>,
+    /// Messages of QoS 1 and 2 that may wait for the broker at one time.
+    #[arg(short = 'M', long, value_name = "COUNT", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    max_inflight: u16,
     /// Have the broker keep the message for later subscribers.
     #[arg(short, long)]
     retain: bool,
@@ -139,28 +142,41 @@ pub fn run(args: &Pub) -> Result<(), Failure> {
     let delay = Duration::try_from_secs_f64(args.repeat_delay)
         .map_err(|_| Failure::usage("--repeat-delay takes a number of seconds"))?;
     let payload = args.payload.read()?;
-    let (client, connected) =
-        Client::connect(&setup.address, &setup.connect(), &Settings::default())
-            .map_err(|error| setup.failure(&error))?;
-    setup.debug(|| format!("CONNACK received, session present: {}", connected.session_present));
     let message = Publish {
         qos: args.qos.map_or(QoS::AtMostOnce, |QosArg(qos)| qos),
         retain: args.retain,
         properties: Properties::new(&setup.lists.publish),
         ..Publish::new(topic, &payload)
     };
-    let mut publisher = Publisher { setup: &setup, client, refused: None };
-    let published = if let Some(path) = &args.replay {
-        publisher.replay(path, args)
-    } else if args.stdin_line {
-        publisher.publish_lines(&message)
-    } else {
-        publisher.publish_repeatedly(&message, args.repeat, delay)
+    block_on(publish(args, &setup, online::message(&message), delay))
+}
+
+async fn publish(
+    args: &Pub,
+    setup: &Setup<'_>,
+    message: Message,
+    delay: Duration,
+) -> Result<(), Failure> {
+    // One message is either published or not; what takes time outlives a lost connection.
+    let is_stream = args.stdin_line || args.replay.is_some() || args.repeat > 1;
+    let builder = setup.builder_of_tool().max_in_flight(args.max_inflight).reconnect(is_stream);
+    let (client, mut watch) = online::connect(setup, builder).await?;
+    let mut publisher = Publisher::new(setup, client);
+    let published = async {
+        if let Some(path) = &args.replay {
+            publisher.replay(path, args).await?;
+        } else if args.stdin_line {
+            publisher.publish_lines(&message).await?;
+        } else {
+            publisher.publish_repeatedly(&message, args.repeat, delay).await?;
+        }
+        publisher.finish().await
     };
-    published.and_then(|()| publisher.finish()).map_err(|stop| match stop {
-        Stop::Client(error) => setup.failure(&error),
-        Stop::Failure(failure) => failure,
-    })
+    tokio::select! {
+        biased;
+        failure = watch.failure() => Err(failure),
+        published = published => published,
+    }
 }
 
 fn check_topic(topic: &str) -> Result<(), Failure> {
@@ -199,166 +215,190 @@ fn check_recording(path: &Path, args: &Pub, setup: &Setup<'_>) -> Result<(), Fai
     Ok(())
 }
 
-/// Why publishing ended early.
-enum Stop {
-    Client(Error),
-    Failure(Failure),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Client(error)
-    }
-}
-
 struct Publisher<'a> {
     setup: &'a Setup<'a>,
     client: Client,
+    /// What is not known to have arrived, in order.
+    pending: VecDeque<Completion>,
     /// The last refusal; the others are published all the same.
     refused: Option<ReasonCode>,
+    /// Messages of which it is not known that they arrived, and never will be.
+    lost: u64,
 }
 
-impl Publisher<'_> {
-    fn publish_repeatedly(
+impl<'a> Publisher<'a> {
+    const fn new(setup: &'a Setup<'a>, client: Client) -> Publisher<'a> {
+        Publisher { setup, client, pending: VecDeque::new(), refused: None, lost: 0 }
+    }
+
+    async fn publish_repeatedly(
         &mut self,
-        message: &Publish<'_>,
+        message: &Message,
         count: u64,
         delay: Duration,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Failure> {
         for index in 0..count {
             if index > 0 {
-                self.wait_until(Instant::now() + delay)?;
+                sleep(delay).await;
             }
-            self.publish(message)?;
-            self.settle()?;
+            self.publish(message.clone()).await?;
+            self.settle(0).await?;
         }
         Ok(())
     }
 
-    /// Lines are read on a thread of their own, so that pings go on while none comes.
-    fn publish_lines(&mut self, message: &Publish<'_>) -> Result<(), Stop> {
-        let lines = read_lines(self.client.waker());
+    async fn publish_lines(&mut self, message: &Message) -> Result<(), Failure> {
+        let mut lines = read_lines();
         loop {
-            match lines.try_recv() {
-                Ok(Ok(line)) => self.publish(&Publish { payload: &line, ..*message })?,
-                Ok(Err(error)) => {
-                    let failure = self.setup.failed(1, format!("cannot read stdin: {error}"));
-                    return Err(Stop::Failure(failure));
-                }
-                Err(TryRecvError::Empty) => self.poll(LONG)?,
-                Err(TryRecvError::Disconnected) => return Ok(()),
+            tokio::select! {
+                line = lines.recv() => match line {
+                    Some(Ok(line)) => {
+                        self.publish(Message { payload: line.into(), ..message.clone() }).await?;
+                    }
+                    Some(Err(error)) => {
+                        let what = format!("cannot read stdin: {error}");
+                        return Err(self.setup.failed(1, what));
+                    }
+                    None => return Ok(()),
+                },
+                outcome = first(&mut self.pending) => self.handle(outcome)?,
             }
         }
     }
 
     /// Each message at its time, as long as the broker keeps up.
-    fn replay(&mut self, path: &Path, args: &Pub) -> Result<(), Stop> {
+    async fn replay(&mut self, path: &Path, args: &Pub) -> Result<(), Failure> {
         let speed = args.speed.unwrap_or(Speed::Times(1.0));
         let prefix = args.topic_prefix.as_deref().unwrap_or_default();
         loop {
             let start = Instant::now();
-            let mut recording = Recording::open(path).map_err(Stop::Failure)?;
-            while let Some(Recorded { at, mut message }) =
-                recording.next().map_err(Stop::Failure)?
-            {
+            let mut recording = Recording::open(path)?;
+            while let Some(Recorded { at, mut message }) = recording.next()? {
                 if let Some(at) = start.checked_add(speed.of(at)) {
-                    self.wait_until(at)?;
+                    self.wait_until(at).await?;
                 }
                 message.topic.insert_str(0, prefix);
                 let recorded = message.publish();
                 let qos = args.qos.map_or(recorded.qos, |QosArg(qos)| qos);
                 let retain = recorded.retain || args.retain;
-                self.publish(&Publish { qos, retain, ..recorded })?;
+                let message = online::message(&Publish { qos, retain, ..recorded });
+                self.publish(message).await?;
             }
-            self.settle()?;
+            self.settle(0).await?;
             if !args.endless {
                 return Ok(());
             }
         }
     }
 
-    fn publish(&mut self, message: &Publish<'_>) -> Result<(), Stop> {
+    async fn publish(&mut self, message: Message) -> Result<(), Failure> {
+        let (topic, len) = (message.topic.clone(), message.payload.len());
+        match self.client.publish(message).await {
+            Ok(completion) => self.pending.push_back(completion),
+            Err(error) => self.handle(Err(error))?,
+        }
+        self.setup.debug(|| format!("PUBLISH sent, {topic}, {len} bytes"));
+        self.settle(PENDING_MAX).await
+    }
+
+    /// Until so few messages are not known to have arrived.
+    async fn settle(&mut self, most: usize) -> Result<(), Failure> {
+        while self.pending.len() > most {
+            let outcome = first(&mut self.pending).await;
+            self.handle(outcome)?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until(&mut self, at: Instant) -> Result<(), Failure> {
         loop {
-            match self.client.publish(message) {
-                Ok(id) => {
-                    let id = id.map_or(0, |id| id.get());
-                    self.setup.debug(|| {
-                        let (topic, len) = (message.topic, message.payload.len());
-                        format!("PUBLISH sent, id {id}, {topic}, {len} bytes")
-                    });
-                    return Ok(());
-                }
-                Err(error) if is_full(&error) => self.poll(LONG)?,
-                Err(error) => return Err(error.into()),
+            tokio::select! {
+                () = sleep_until(at) => return Ok(()),
+                outcome = first(&mut self.pending) => self.handle(outcome)?,
             }
         }
     }
 
-    /// Until everything published has arrived.
-    fn settle(&mut self) -> Result<(), Stop> {
-        while self.client.core().in_flight() > 0 {
-            self.poll(LONG)?;
-        }
-        Ok(self.client.flush(STALLED)?)
-    }
-
-    fn wait_until(&mut self, at: Instant) -> Result<(), Stop> {
-        loop {
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
+    /// Fails if nothing more can be published.
+    fn handle(&mut self, outcome: Outcome) -> Result<(), Failure> {
+        match outcome {
+            Ok(reason) => self.setup.debug(|| format!("PUBLISH acknowledged: {reason}")),
+            Err(PublishError::Refused(reason, text)) => {
+                let text = text.map(|text| format!(": {text}")).unwrap_or_default();
+                self.setup.warn(&format!("the broker refused a message: {reason}{text}"));
+                self.refused = Some(reason);
             }
-            self.poll(left)?;
-        }
-    }
-
-    fn poll(&mut self, timeout: Duration) -> Result<(), Stop> {
-        if let Some(Event::Published(ack)) = self.client.poll(timeout)? {
-            let id = ack.packet_id.get();
-            self.setup.debug(|| format!("PUBLISH acknowledged, id {id}: {}", ack.reason));
-            if ack.reason.is_error() {
-                self.setup.warn(&format!("the broker refused message {id}: {}", ack.reason));
-                self.refused = Some(ack.reason);
+            Err(PublishError::Closed(why)) => return Err(online::closed(self.setup, why.as_ref())),
+            Err(PublishError::Invalid(error)) => {
+                return Err(self.setup.failed(1, error.to_string()));
+            }
+            Err(error) => {
+                self.setup.warn(&format!("a message may not have arrived: {error}"));
+                self.lost += 1;
             }
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), Stop> {
-        self.settle()?;
-        let properties = Properties::new(&self.setup.lists.disconnect);
-        let disconnect = Disconnect { reason: ReasonCode::Success, properties };
-        self.client.disconnect(&disconnect)?;
+    async fn finish(&mut self) -> Result<(), Failure> {
+        self.settle(0).await?;
+        // Nothing is left to be delivered.
+        let _ = self.client.disconnect().await;
         self.setup.debug(|| "DISCONNECT sent".into());
-        match self.refused {
-            Some(reason) => {
-                let message = format!("the broker refused what was published: {reason}");
-                Err(Stop::Failure(self.setup.failed(reason as u8, message)))
+        if let Some(reason) = self.refused {
+            let message = format!("the broker refused what was published: {reason}");
+            return Err(self.setup.failed(reason as u8, message));
+        }
+        match self.lost {
+            0 => Ok(()),
+            lost => {
+                let what = format!("{lost} messages may not have arrived; QoS 1 would repeat them");
+                Err(self.setup.failed(1, what))
             }
-            None => Ok(()),
         }
     }
 }
 
-/// Whether to poll and try again.
-pub fn is_full(error: &Error) -> bool {
-    matches!(error, Error::Command(error) if *error == whimbrel_client::CommandError::Full)
+/// What became of the oldest message. Nothing is lost if the future is dropped.
+async fn first(pending: &mut VecDeque<Completion>) -> Outcome {
+    match pending.front_mut() {
+        Some(completion) => {
+            let outcome = completion.await;
+            pending.pop_front();
+            outcome
+        }
+        None => std::future::pending().await,
+    }
 }
 
-type Lines = Receiver<std::io::Result<Vec<u8>>>;
-
-fn read_lines(waker: std::sync::Arc<whimbrel_client::single::Waker>) -> Lines {
-    let (sender, receiver) = sync_channel(LINES_MAX);
+/// Lines are read on a thread of their own: nothing else can wait for stdin and be ended.
+fn read_lines() -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = channel(LINES_MAX);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n') {
-            if sender.send(line).is_err() {
+        for line in io::stdin().lock().split(b'\n') {
+            if sender.blocking_send(line).is_err() {
                 return;
             }
-            // A failed wake-up can only mean that the client is gone, and then so is the receiver.
-            let _ = waker.wake();
         }
-        drop(sender);
-        let _ = waker.wake();
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds() {
+        let at = Duration::from_secs(3);
+        for (text, ms) in [("1", 3000), ("2", 1500), ("0.5", 6000), ("max", 0)] {
+            let speed: Speed = text.parse().unwrap();
+            assert_eq!(speed.of(at), Duration::from_millis(ms), "{text}");
+        }
+        let slowest: Speed = "1e-300".parse().unwrap();
+        assert_eq!(slowest.of(at), Duration::MAX);
+        for text in ["0", "-1", "NaN", "inf", "fast"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+    }
 }

@@ -1,21 +1,22 @@
 //! `whimbrel rr`: publish a request and print its response, with the habits of mosquitto_rr.
 
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use whimbrel_client::Event;
-use whimbrel_client::single::{Client, Settings};
-use whimbrel_codec::{
-    Disconnect, Properties, Property, Publish, ReasonCode, Subscription, Version,
-};
+use tokio::time::sleep;
+use whimbrel_client::{Client, Filter, Incoming, Outcome, PublishError, WhenFull};
+use whimbrel_codec::{Properties, Property, Publish, ReasonCode, Version};
 
 use crate::args::{Connection, QosArg, Setup};
 use crate::failure::{Failure, TIMED_OUT};
-use crate::output::{OutputArgs, Printer};
+use crate::online::{self, block_on};
+use crate::output::OutputArgs;
 use crate::payload::PayloadArgs;
 use crate::{defaults, message_line, topic, unsupported};
 
-const LONG: Duration = Duration::from_secs(3600);
+/// Messages that wait to be looked at.
+const QUEUE_LEN: usize = 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,15 +84,10 @@ pub fn run(args: &Rr) -> Result<(), Failure> {
     let properties = Properties::new(&properties);
     let request = Publish { qos: args.qos.0, properties, ..Publish::new(topic, &payload) };
     let mut printer = args.output.printer()?;
-    let (client, _) = Client::connect(&setup.address, &setup.connect(), &Settings::default())
-        .map_err(|error| setup.failure(&error))?;
-    let deadline = args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut requester = Requester { args, setup: &setup, client, deadline };
-    requester.exchange(&request, response_topic, &mut printer)?;
-    let properties = Properties::new(&setup.lists.disconnect);
-    // The response is there; that the goodbye does not arrive changes nothing.
-    let _ = requester.client.disconnect(&Disconnect { reason: ReasonCode::Success, properties });
-    Ok(())
+    block_on(exchange(args, &setup, &request, response_topic, |response| {
+        let printed = printer.print(response).and_then(|()| printer.flush());
+        printed.map_err(|error| setup.failed(1, format!("cannot write to stdout: {error}")))
+    }))
 }
 
 /// A response topic and correlation data that nobody else has.
@@ -134,68 +130,100 @@ fn add<'a>(properties: &mut Vec<Property<'a>>, property: Property<'a>) {
     }
 }
 
-struct Requester<'a> {
-    args: &'a Rr,
-    setup: &'a Setup<'a>,
-    client: Client,
-    deadline: Option<Instant>,
-}
-
-impl Requester<'_> {
-    /// The request is published once the subscription stands; ends with the response.
-    fn exchange(
-        &mut self,
-        request: &Publish<'_>,
-        response_topic: &str,
-        printer: &mut Printer,
-    ) -> Result<(), Failure> {
-        let setup = self.setup;
-        let subscription = Subscription::new(response_topic, self.args.qos.0);
-        let properties = Properties::new(&setup.lists.subscribe);
-        let subscribed = self.client.subscribe(&[subscription], properties);
-        subscribed.map_err(|error| setup.failure(&error))?;
-        loop {
-            let left = match self.deadline {
-                None => LONG,
-                Some(at) => at.saturating_duration_since(Instant::now()),
-            };
-            if left.is_zero() {
-                return Err(setup.failed(TIMED_OUT, "no response in time (-W)"));
+/// The request is published once the subscription stands; ends with the response.
+async fn exchange(
+    args: &Rr,
+    setup: &Setup<'_>,
+    request: &Publish<'_>,
+    response_topic: &str,
+    print: impl FnOnce(&Publish<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (client, mut watch) =
+        online::connect(setup, setup.builder_of_tool().reconnect(false)).await?;
+    let answered = async {
+        let mut messages = client.all_messages(QUEUE_LEN, WhenFull::Drop);
+        subscribe(args, setup, &client, response_topic).await?;
+        let completion = client.publish(online::message(request)).await;
+        setup.debug(|| format!("PUBLISH sent, {}", request.topic));
+        let mut outcome = pin!(async {
+            match completion {
+                Ok(completion) => completion.await,
+                Err(error) => Err(error),
             }
-            match self.client.poll(left).map_err(|error| setup.failure(&error))? {
-                Some(Event::Subscribed(ack)) => {
-                    setup.debug(|| "SUBACK received".into());
-                    if let Some(code) = ack.codes.iter().find(|code| code.is_error()) {
-                        return Err(refused(setup, "subscription to the response", code));
+        });
+        let mut is_known = false;
+        loop {
+            tokio::select! {
+                outcome = &mut outcome, if !is_known => {
+                    is_known = true;
+                    handle(setup, request.topic, outcome)?;
+                }
+                message = messages.next() => match message {
+                    Some(message) if is_response(args, setup, &message, request) => {
+                        return Ok(message);
                     }
-                    self.client.publish(request).map_err(|error| setup.failure(&error))?;
-                    setup.debug(|| format!("PUBLISH sent, {}", request.topic));
-                }
-                Some(Event::Published(ack)) if ack.reason.is_error() => {
-                    return Err(refused(setup, "request", ack.reason));
-                }
-                Some(Event::Published(ack)) => {
-                    setup.debug(|| format!("PUBLISH acknowledged: {}", ack.reason));
-                    if ack.reason == ReasonCode::NoMatchingSubscribers {
-                        setup.warn(&format!("nobody has subscribed to {}", request.topic));
-                    }
-                }
-                Some(Event::Message(message))
-                    if is_response(self.args, setup, &message, request) =>
-                {
-                    let printed = printer.print(&message).and_then(|()| printer.flush());
-                    return printed.map_err(|error| {
-                        setup.failed(1, format!("cannot write to stdout: {error}"))
-                    });
-                }
-                _ => {}
+                    Some(_) => {}
+                    None => return Err(online::closed(setup, client.closed().await.as_ref())),
+                },
             }
         }
+    };
+    let patience = async {
+        match args.timeout {
+            Some(seconds) => sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let response = tokio::select! {
+        biased;
+        failure = watch.failure() => Err(failure),
+        response = answered => response,
+        () = patience => Err(setup.failed(TIMED_OUT, "no response in time (-W)")),
+    }?;
+    online::with_packet(&response, print)?;
+    // The response is there; that the goodbye does not arrive changes nothing.
+    let _ = client.disconnect().await;
+    Ok(())
+}
+
+async fn subscribe(
+    args: &Rr,
+    setup: &Setup<'_>,
+    client: &Client,
+    response_topic: &str,
+) -> Result<(), Failure> {
+    let mut filter = Filter::new(response_topic).qos(args.qos.0);
+    filter.properties = setup.lists.subscribe.iter().copied().collect();
+    match client.subscribe_for_all(filter).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(online::not_subscribed(setup, response_topic, &error)),
     }
 }
 
-fn is_response(args: &Rr, setup: &Setup<'_>, message: &Publish<'_>, request: &Publish<'_>) -> bool {
-    let answers = match (correlation_data(message), correlation_data(request)) {
+/// What became of the request.
+fn handle(setup: &Setup<'_>, topic: &str, outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Ok(reason) => {
+            setup.debug(|| format!("PUBLISH acknowledged: {reason}"));
+            if reason == ReasonCode::NoMatchingSubscribers {
+                setup.warn(&format!("nobody has subscribed to {topic}"));
+            }
+            Ok(())
+        }
+        Err(PublishError::Refused(reason, _)) => {
+            Err(setup.failed(reason as u8, format!("the broker refused the request: {reason}")))
+        }
+        Err(PublishError::Closed(why)) => Err(online::closed(setup, why.as_ref())),
+        Err(error) => Err(setup.failed(1, format!("the request: {error}"))),
+    }
+}
+
+fn is_response(args: &Rr, setup: &Setup<'_>, message: &Incoming, request: &Publish<'_>) -> bool {
+    let asked = request.properties.iter().find_map(|property| match property {
+        Property::CorrelationData(data) => Some(data),
+        _ => None,
+    });
+    let answers = match (message.correlation_data(), asked) {
         (Some(one), Some(other)) => one == other,
         _ => true,
     };
@@ -204,15 +232,4 @@ fn is_response(args: &Rr, setup: &Setup<'_>, message: &Publish<'_>, request: &Pu
         setup.debug(|| format!("PUBLISH received, no response: {}", message.topic));
     }
     taken
-}
-
-fn refused(setup: &Setup<'_>, what: &str, code: ReasonCode) -> Failure {
-    setup.failed(code as u8, format!("the broker refused the {what}: {code}"))
-}
-
-fn correlation_data<'a>(message: &Publish<'a>) -> Option<&'a [u8]> {
-    message.properties.iter().find_map(|property| match property {
-        Property::CorrelationData(data) => Some(data),
-        _ => None,
-    })
 }

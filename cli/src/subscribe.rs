@@ -1,28 +1,39 @@
 //! `whimbrel sub`: subscribe and print messages, with the habits of mosquitto_sub.
 
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use whimbrel_client::single::{Client, Settings};
-use whimbrel_client::{Error, Event, Failure as Failed};
-use whimbrel_codec::{Disconnect, Properties, Publish, QoS, ReasonCode, Subscription};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use whimbrel_client::{
+    AllMessages, Client, Filter, Incoming, Message, PropertyList, SubscribeError, WhenFull,
+};
+use whimbrel_codec::{Publish, QoS, ReasonCode};
 
 use crate::args::{Connection, QosArg, Setup};
 use crate::failure::{Failure, TIMED_OUT};
 use crate::message_line;
+use crate::online::{self, Watch, block_on};
 use crate::output::{OutputArgs, Printer};
-use crate::publish::is_full;
 use crate::record::{self, Recorder};
 use crate::{defaults, topic, unsupported};
 
-const LONG: Duration = Duration::from_secs(3600);
-const RETRY: Duration = Duration::from_secs(1);
+/// Messages that wait to be printed, before no more are read.
+const QUEUE_LEN: usize = 1024;
+
+/// Retained messages that are being removed at one time, and how long the last ones may take.
+const REMOVALS_MAX: usize = 1024;
+const REMOVALS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of a timer that is not looked at.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,29 +128,12 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
     let printer = args.output.printer()?;
     let recorder = args.record.as_deref().map(|path| Recorder::create(path, &filters));
     let received = Received { args, printer, recorder: recorder.transpose()?, printed: 0 };
-    let stop = Arc::new(AtomicBool::new(false));
-    let (client, connected) =
-        Client::connect(&setup.address, &setup.connect(), &Settings::default())
-            .map_err(|error| setup.failure(&error))?;
-    setup.debug(|| format!("CONNACK received, session present: {}", connected.session_present));
-    wake_on_signal(&client, stop.clone())
-        .map_err(|error| Failure::new(1, format!("cannot wait for signals: {error}")))?;
-    let mut subscriber = Subscriber {
-        args,
-        setup: &setup,
-        filters,
-        client,
-        stop,
-        deadline: args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
-        received,
-        answers: 0,
-    };
-    let result = subscriber.run();
-    let end = match result {
-        Ok(end) => end,
-        Err(error) => return Err(setup.failure(&error)),
-    };
-    subscriber.finish(end)
+    block_on(async {
+        let (client, watch) = online::connect(&setup, setup.builder_of_tool()).await?;
+        let mut subscriber = Subscriber::new(args, &setup, client, received);
+        let end = subscriber.run(&filters, watch).await;
+        subscriber.finish(end?).await
+    })
 }
 
 fn filters<'a>(args: &'a Sub, setup: &'a Setup<'_>) -> Result<Vec<&'a str>, Failure> {
@@ -160,20 +154,6 @@ fn filters<'a>(args: &'a Sub, setup: &'a Setup<'_>) -> Result<Vec<&'a str>, Fail
     }
 }
 
-/// The signal's thread wakes the client's poll; a flag alone could be missed before a long wait.
-fn wake_on_signal(client: &Client, stop: Arc<AtomicBool>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let waker = client.waker();
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            stop.store(true, Ordering::SeqCst);
-            // A failed wake-up can only mean that the client is gone already.
-            let _ = waker.wake();
-        }
-    });
-    Ok(())
-}
-
 /// Why subscribing ends.
 enum End {
     /// As asked for.
@@ -190,150 +170,140 @@ enum End {
 struct Subscriber<'a> {
     args: &'a Sub,
     setup: &'a Setup<'a>,
-    filters: Vec<&'a str>,
     client: Client,
-    stop: Arc<AtomicBool>,
-    deadline: Option<Instant>,
     received: Received<'a>,
-    /// SUBACK and UNSUBACK that are still to come.
-    answers: usize,
+    answers: JoinSet<Answer>,
+    /// The codes of SUBACK so far.
+    codes: Vec<ReasonCode>,
+    /// Empty messages on their way to take the place of retained ones.
+    removals: JoinSet<()>,
 }
 
-impl Subscriber<'_> {
-    fn run(&mut self) -> Result<End, Error> {
-        self.subscribe()?;
+/// What the broker said about a filter.
+enum Answer {
+    Subscribed(String, Result<ReasonCode, SubscribeError>),
+    Unsubscribed(String, Result<ReasonCode, SubscribeError>),
+}
+
+impl<'a> Subscriber<'a> {
+    fn new(
+        args: &'a Sub,
+        setup: &'a Setup<'a>,
+        client: Client,
+        received: Received<'a>,
+    ) -> Subscriber<'a> {
+        let (answers, removals) = (JoinSet::new(), JoinSet::new());
+        Subscriber { args, setup, client, received, answers, codes: Vec::new(), removals }
+    }
+
+    /// Until one of many reasons to end.
+    async fn run(&mut self, filters: &[&str], mut watch: Watch<'_>) -> Result<End, Failure> {
+        let unheard = |error| Failure::new(1, format!("cannot wait for signals: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+        let seconds = self.args.timeout.map_or(FOR_EVER, Duration::from_secs);
+        let mut patience = pin!(sleep(seconds));
+        let mut messages = self.client.all_messages(QUEUE_LEN, WhenFull::Wait);
+        self.ask(filters);
         loop {
-            if self.stop.load(Ordering::SeqCst) {
-                return Ok(End::Done);
-            }
-            let timeout = match self.deadline {
-                None => LONG,
-                Some(at) => at.saturating_duration_since(Instant::now()),
+            let is_idle = self.removals.len() < REMOVALS_MAX;
+            let end = tokio::select! {
+                biased;
+                _ = interrupt.recv() => Some(End::Done),
+                _ = terminate.recv() => Some(End::Done),
+                () = &mut patience, if self.args.timeout.is_some() => Some(End::TimedOut),
+                Some(Ok(answer)) = self.answers.join_next() => self.handle_answer(answer)?,
+                Some(_) = self.removals.join_next() => None,
+                message = next(&mut messages, &mut self.received), if is_idle => match message {
+                    Err(end) => Some(end),
+                    Ok(Some(message)) => self.handle_message(&message),
+                    // The watch says why.
+                    Ok(None) => return Err(watch.failure().await),
+                },
+                failure = watch.failure() => {
+                    // What came before is what was asked for.
+                    let _ = self.received.flush();
+                    return Err(failure);
+                }
             };
-            if timeout.is_zero() {
-                return Ok(End::TimedOut);
+            if let Some(end) = end {
+                return Ok(end);
             }
-            match self.step(timeout) {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
-                Err(error) if is_final(&error) => return Err(error),
-                Err(error) => {
-                    if let Some(end) = self.reconnect(&error)? {
-                        return Ok(end);
+        }
+    }
+
+    fn ask(&mut self, filters: &[&str]) {
+        let property = self.setup.lists.subscribe.iter().copied();
+        for name in filters {
+            let mut filter = Filter::new(*name).qos(self.args.qos.0);
+            filter = filter.retain_as_published(self.args.retain_as_published);
+            filter.properties = property.clone().collect();
+            let (client, name) = (self.client.clone(), name.to_string());
+            self.answers.spawn(async move {
+                Answer::Subscribed(name, client.subscribe_for_all(filter).await)
+            });
+        }
+        for name in &self.args.unsubscribe {
+            let properties: PropertyList = self.setup.lists.unsubscribe.iter().copied().collect();
+            let (client, name) = (self.client.clone(), name.clone());
+            self.answers.spawn(async move {
+                let answer = client.unsubscribe(&name, properties).await;
+                Answer::Unsubscribed(name, answer)
+            });
+        }
+    }
+
+    fn handle_answer(&mut self, answer: Answer) -> Result<Option<End>, Failure> {
+        match answer {
+            Answer::Subscribed(_, Ok(code) | Err(SubscribeError::Refused(code))) => {
+                self.codes.push(code);
+            }
+            Answer::Unsubscribed(name, Ok(code) | Err(SubscribeError::Refused(code))) => {
+                self.setup.debug(|| format!("UNSUBACK received, {name}: {code}"));
+            }
+            // The watch says why.
+            Answer::Subscribed(_, Err(SubscribeError::Closed(_))) => {}
+            Answer::Subscribed(name, Err(error)) | Answer::Unsubscribed(name, Err(error)) => {
+                return Err(online::not_subscribed(self.setup, &name, &error));
+            }
+        }
+        if !self.answers.is_empty() {
+            return Ok(None);
+        }
+        self.setup.debug(|| "all subscriptions are answered".into());
+        let denied = self.codes.last().filter(|_| self.codes.iter().all(|code| code.is_error()));
+        Ok(match denied {
+            Some(code) => Some(End::Denied(*code)),
+            None => self.args.exit_after_suback.then_some(End::Done),
+        })
+    }
+
+    fn handle_message(&mut self, message: &Incoming) -> Option<End> {
+        self.setup.debug(|| {
+            let (topic, len) = (&message.topic, message.payload.len());
+            format!("PUBLISH received, {topic}, {len} bytes")
+        });
+        online::with_packet(message, |packet| {
+            if self.received.is_to_be_removed(packet) {
+                let empty = Message::new(packet.topic, "").qos(QoS::AtLeastOnce).retain(true);
+                let client = self.client.clone();
+                self.removals.spawn(async move {
+                    // That it could not be removed shows when it comes again.
+                    if let Ok(completion) = client.publish(empty).await {
+                        let _ = completion.await;
                     }
-                }
-            }
-        }
-    }
-
-    fn subscribe(&mut self) -> Result<(), Error> {
-        self.answers = 0;
-        let subscriptions: Vec<_> = self
-            .filters
-            .iter()
-            .map(|filter| Subscription {
-                retain_as_published: self.args.retain_as_published,
-                ..Subscription::new(filter, self.args.qos.0)
-            })
-            .collect();
-        if !subscriptions.is_empty() {
-            let properties = Properties::new(&self.setup.lists.subscribe);
-            self.client.subscribe(&subscriptions, properties)?;
-            self.answers += 1;
-        }
-        if !self.args.unsubscribe.is_empty() {
-            let filters: Vec<_> = self.args.unsubscribe.iter().map(String::as_str).collect();
-            let properties = Properties::new(&self.setup.lists.unsubscribe);
-            self.client.unsubscribe(&filters, properties)?;
-            self.answers += 1;
-        }
-        Ok(())
-    }
-
-    /// Handles one event; an end if it is one.
-    fn step(&mut self, timeout: Duration) -> Result<Option<End>, Error> {
-        let mut remove = None;
-        let end = match self.client.poll(timeout)? {
-            None => self.received.flush().err(),
-            Some(Event::Message(message)) => {
-                self.setup.debug(|| {
-                    let (topic, len) = (message.topic, message.payload.len());
-                    format!("PUBLISH received, {topic}, {len} bytes")
                 });
-                let received = &mut self.received;
-                if received.is_to_be_removed(&message) {
-                    remove = Some(message.topic.to_string());
-                }
-                received.handle(&message).err()
             }
-            Some(Event::Subscribed(ack)) => {
-                self.answers -= 1;
-                let codes: Vec<_> = ack.codes.iter().collect();
-                handle_suback(self.setup, &self.filters, &codes)
-            }
-            Some(Event::Unsubscribed(_)) => {
-                self.answers -= 1;
-                self.setup.debug(|| "UNSUBACK received".into());
-                None
-            }
-            Some(_) => None,
-        };
-        if let Some(topic) = remove {
-            self.remove_retained(&topic)?;
-        }
-        let acknowledged = self.args.exit_after_suback && self.answers == 0;
-        Ok(end.or(acknowledged.then_some(End::Done)))
+            self.received.handle(packet).err()
+        })
     }
 
-    fn remove_retained(&mut self, topic: &str) -> Result<(), Error> {
-        let qos = QoS::AtLeastOnce;
-        let empty = Publish { qos, retain: true, ..Publish::new(topic, b"") };
-        match self.client.publish(&empty) {
-            // The window is far larger than what one read can bring, unless the broker is slow.
-            Err(error) if is_full(&error) => {
-                self.client.publish(&Publish { qos: QoS::AtMostOnce, ..empty }).map(drop)
-            }
-            result => result.map(drop),
-        }
-    }
-
-    /// Tries again every second; an end if told to end meanwhile.
-    fn reconnect(&mut self, error: &Error) -> Result<Option<End>, Error> {
-        self.setup.warn(&format!("{error}; connecting again"));
-        loop {
-            let again = Instant::now() + RETRY;
-            while Instant::now() < again {
-                if self.stop.load(Ordering::SeqCst) {
-                    return Ok(Some(End::Done));
-                }
-                if self.deadline.is_some_and(|at| Instant::now() >= at) {
-                    return Ok(Some(End::TimedOut));
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            match self.client.reconnect(&self.setup.address, &self.setup.connect()) {
-                Ok(_) => {
-                    self.subscribe()?;
-                    return Ok(None);
-                }
-                Err(error) if is_final(&error) => return Err(error),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn finish(mut self, end: End) -> Result<(), Failure> {
+    async fn finish(mut self, end: End) -> Result<(), Failure> {
         let flushed = self.received.flush();
-        // Removals of retained messages are to arrive; whatever goes wrong now changes nothing.
-        let until = Instant::now() + Duration::from_secs(5);
-        while self.client.core().in_flight() > 0 && Instant::now() < until {
-            if self.client.poll(Duration::from_millis(200)).is_err() {
-                break;
-            }
-        }
-        let properties = Properties::new(&self.setup.lists.disconnect);
-        let disconnect = Disconnect { reason: ReasonCode::Success, properties };
-        if self.client.disconnect(&disconnect).is_ok() {
+        // Whatever goes wrong with them now changes nothing.
+        let removed = async { while self.removals.join_next().await.is_some() {} };
+        let _ = timeout(REMOVALS_PATIENCE, removed).await;
+        if self.client.disconnect().await.is_ok() {
             self.setup.debug(|| "DISCONNECT sent".into());
         }
         match flushed.err().unwrap_or(end) {
@@ -348,29 +318,20 @@ impl Subscriber<'_> {
     }
 }
 
-fn handle_suback(setup: &Setup<'_>, filters: &[&str], codes: &[ReasonCode]) -> Option<End> {
-    setup.debug(|| format!("SUBACK received: {codes:?}"));
-    if let Some(last) = codes.last()
-        && codes.iter().all(|code| code.is_error())
-    {
-        return Some(End::Denied(*last));
-    }
-    for (filter, code) in filters.iter().zip(codes).filter(|(_, code)| code.is_error()) {
-        setup.warn(&format!("the broker did not grant {filter}: {code}"));
-    }
-    None
-}
-
-/// Errors that connecting again would only repeat.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Refused(..) | Error::Command(_) | Error::WebSocket(_) | Error::Tls(_) => true,
-        Error::Failed(Failed::ServerMisbehaved(_)) => true,
-        Error::Disconnected(reason, _) => {
-            !matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy)
-        }
-        _ => false,
-    }
+/// The next message; before it waits, what was received is handed on.
+async fn next(
+    messages: &mut AllMessages,
+    received: &mut Received<'_>,
+) -> Result<Option<Incoming>, End> {
+    let mut next = pin!(messages.next());
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(message) => Poll::Ready(Ok(message)),
+        Poll::Pending => match received.flush() {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(Err(end)),
+        },
+    })
+    .await
 }
 
 /// What becomes of messages.

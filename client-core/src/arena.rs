@@ -37,6 +37,10 @@ impl<'m> Arena<'m> {
         len < FREED as usize && len + HEADER <= self.bytes.max()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     pub(crate) fn clear(&mut self) {
         self.head = 0;
         self.tail = 0;

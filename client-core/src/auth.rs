@@ -22,11 +22,13 @@ pub(crate) struct Authentication<'m> {
     /// None: CONNECT has named no method.
     method_len: Option<u16>,
     turn: Turn,
+    /// What CONNACK says to the exchange has been told.
+    is_told: bool,
 }
 
 impl<'m> Authentication<'m> {
     pub(crate) const fn new(method: Storage<'m, u8>) -> Authentication<'m> {
-        Authentication { method, method_len: None, turn: Turn::Nobody }
+        Authentication { method, method_len: None, turn: Turn::Nobody, is_told: false }
     }
 
     /// The most bytes that a method's name can have.
@@ -38,6 +40,7 @@ impl<'m> Authentication<'m> {
         let named = if connect.version.is_v5() { method(&connect.properties) } else { None };
         self.method_len = None;
         self.turn = Turn::Nobody;
+        self.is_told = false;
         let Some(name) = named else { return Ok(()) };
         let len = u16::try_from(name.len()).map_err(|_| Error::AuthenticationMethod)?;
         if name.len() > self.max() || !self.method.grow_to(name.len()) {
@@ -54,6 +57,12 @@ impl<'m> Authentication<'m> {
     fn is_ours(&self, properties: &Properties<'_>) -> bool {
         let ours = self.method_len.and_then(|len| self.method.items().get(..len.into()));
         method(properties).map(str::as_bytes) == ours
+    }
+
+    /// Whether what CONNACK says to the exchange is still to be told; true once.
+    pub(crate) fn tells(&mut self, ack: &ConnAck<'_>) -> bool {
+        let ours = self.method_len.is_some() && self.is_ours(&ack.properties);
+        ours && !core::mem::replace(&mut self.is_told, true)
     }
 
     /// [MQTT-4.12.0-5] [MQTT-4.12.0-6]

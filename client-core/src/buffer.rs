@@ -2,8 +2,9 @@
 
 use crate::storage::Storage;
 
-/// An emptied buffer that is larger than this is given back at once, in bytes.
-const KEPT_BYTES: usize = 64 * 1024;
+/// An emptied buffer that is larger than this is given back at once, in bytes; twice what the
+/// usual limits let wait, so that a busy client keeps its own. Others go when the client is idle.
+const KEPT_BYTES: usize = 512 * 1024;
 
 pub(crate) struct Buffer<'m> {
     bytes: Storage<'m, u8>,

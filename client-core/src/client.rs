@@ -282,6 +282,9 @@ impl Client<'_> {
             let handled = match whole_frame(bytes, machine) {
                 Ok(None) => return None,
                 Ok(Some(frame)) => {
+                    if let Some(proof) = proof(machine, &frame, bytes) {
+                        return Some(Event::Auth(proof));
+                    }
                     let packet = bytes;
                     bytes = bytes.get(frame.packet_len()..).unwrap_or_default();
                     *taken += frame.packet_len();
@@ -308,6 +311,19 @@ fn whole_frame(bytes: &[u8], machine: &Machine<'_>) -> Result<Option<Frame>, Dec
     let max_size_bytes = machine.connection.announced.maximum_packet_size_bytes;
     let frame = Frame::parse(bytes, max_size_bytes)?;
     Ok(frame.filter(|frame| frame.packet_len() <= bytes.len()))
+}
+
+/// What CONNACK says to the exchange of CONNECT; CONNACK itself is taken after that.
+fn proof<'a>(machine: &mut Machine<'_>, frame: &Frame, packet: &'a [u8]) -> Option<Auth<'a>> {
+    let connecting = machine.connection.state == State::Connecting;
+    if frame.packet_type != PacketType::ConnAck || !connecting {
+        return None;
+    }
+    let Ok(Packet::ConnAck(ack)) = Packet::decode(machine.version(), frame, packet) else {
+        return None;
+    };
+    let tells = !ack.reason.is_error() && machine.authentication.tells(&ack);
+    tells.then_some(Auth { reason: ack.reason, properties: ack.properties })
 }
 
 #[inline]

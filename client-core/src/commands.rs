@@ -30,9 +30,8 @@ impl Machine<'_> {
         connect: &Connect<'_>,
         input: &mut Buffer<'_>,
     ) -> Result<(), Error> {
-        let kept_in_other_version =
-            self.session.in_flight() > 0 && self.session.version != connect.version;
-        if kept_in_other_version && !connect.clean_start {
+        let begins_anew = connect.clean_start || self.connection.session_ends;
+        if self.session.is_of_other(connect.version) && !begins_anew {
             return Err(Error::SessionVersion);
         }
         let announced = self.capacity(input.max()).within(connect);
@@ -49,6 +48,11 @@ impl Machine<'_> {
         let packet = Packet::Connect(connect);
         let len = packet.encoded_len(connect.version)?;
         self.output.put_packet(connect.version, &packet, len)?;
+        // [MQTT-3.1.2-4]; [MQTT-3.1.2-6] of 3.1.1. Not only when CONNACK says so: that may be
+        // lost, and the next one would show the new session as if it were the old one.
+        if begins_anew {
+            self.discarded += self.session.discard();
+        }
         self.connection = Connection::connecting(now, &connect, &self.limits, announced);
         self.session.reconnect();
         self.arrivals.clear();
@@ -240,6 +244,11 @@ impl Machine<'_> {
             return Err(Error::SessionExpiryInvalid);
         }
         self.send(&Packet::Disconnect(*disconnect))?;
+        for property in disconnect.properties {
+            if let Property::SessionExpiryIntervalS(s) = property {
+                self.connection.session_ends = s == 0;
+            }
+        }
         self.connection.state = State::Closing;
         Ok(())
     }
@@ -313,11 +322,10 @@ impl Machine<'_> {
         publish: &Publish<'_>,
     ) -> Result<(), Error> {
         self.check_restore()?;
-        let kept_in_other_version = self.session.in_flight() > 0 && self.session.version != version;
         let (Some(id), false) = (publish.packet_id, publish.qos == QoS::AtMostOnce) else {
             return Err(Error::RestoreInvalid);
         };
-        if kept_in_other_version {
+        if self.session.is_of_other(version) {
             return Err(Error::SessionVersion);
         }
         // [MQTT-3.3.1-1] It may have been sent.

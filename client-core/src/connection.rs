@@ -96,6 +96,8 @@ pub(crate) struct Connection {
     pub(crate) announced: Capacity,
     /// Session expiry interval of CONNECT.
     pub(crate) session_expiry_interval_s: u32,
+    /// The session ends with the connection, as far as the server has agreed to one.
+    pub(crate) session_ends: bool,
     /// QoS 2 messages of this connection that are acknowledged and that the server has not
     /// released.
     pub(crate) unreleased: u16,
@@ -128,6 +130,7 @@ impl Connection {
                 topic_alias_maximum: 0,
             },
             session_expiry_interval_s: 0,
+            session_ends: false,
             unreleased: 0,
             keep_alive_ms: 0,
             connect_deadline: Millis(0),
@@ -163,6 +166,8 @@ impl Connection {
 
     pub(crate) fn handle_connack(&mut self, ack: &ConnAck<'_>) {
         self.state = State::Connected;
+        let v5 = self.version.is_v5();
+        self.session_ends = if v5 { self.session_expiry_interval_s == 0 } else { self.clean_start };
         for property in ack.properties {
             let allowed = &mut self.allowed;
             match property {
@@ -181,6 +186,7 @@ impl Connection {
                 Property::SharedSubscriptionAvailable(available) => {
                     allowed.shared_subscriptions = available == 1;
                 }
+                Property::SessionExpiryIntervalS(s) => self.session_ends = s == 0,
                 // [MQTT-3.2.2-21]
                 Property::ServerKeepAliveS(s) => self.keep_alive_ms = u64::from(s) * 1000,
                 _ => {}

@@ -11,8 +11,9 @@ pub enum Event<'a> {
     Connected {
         /// With the server's limits among its properties.
         ack: ConnAck<'a>,
-        /// How many QoS 1 and 2 messages of the application were forgotten, because the server
-        /// no longer knows the session that they belonged to.
+        /// How many QoS 1 and 2 messages of the application were forgotten, because the session
+        /// that they belonged to has ended: with its connection, by a clean start, or because the
+        /// server no longer knows it.
         discarded: usize,
     },
     /// The server refused the connection, which has ended.
@@ -30,7 +31,10 @@ pub enum Event<'a> {
     Subscribed(SubAck<'a>),
     /// The answer to `unsubscribe`.
     Unsubscribed(UnsubAck<'a>),
-    /// A step of enhanced authentication, to be answered with `authenticate`.
+    /// A step of enhanced authentication, to be answered with `authenticate` unless it is the
+    /// success. The one that CONNACK brings comes before [`Event::Connected`], and before anything
+    /// of the session has changed: who finds that the server is not the right one drops the
+    /// connection then.
     Auth(Auth<'a>),
     /// The server ended the connection.
     Disconnected(Disconnect<'a>),

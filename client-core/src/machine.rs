@@ -28,6 +28,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) authentication: Authentication<'m>,
     /// The application acknowledges.
     pub(crate) manual: bool,
+    /// Messages forgotten since the application was told last.
+    pub(crate) discarded: usize,
 }
 
 pub(crate) type Handled<'a> = Result<Option<Event<'a>>, DecodeError>;
@@ -82,7 +84,11 @@ impl Machine<'_> {
     }
 
     /// The server broke the protocol: tell it why and end the connection (section 4.13).
-    pub(crate) fn fail(&mut self, error: DecodeError) -> Event<'static> {
+    pub(crate) fn fail(&mut self, mut error: DecodeError) -> Event<'static> {
+        // [MQTT-3.14.2-1] What is wrong with a CONNECT, which no server sends, is not said.
+        if !error.reason.belongs_in(PacketType::Disconnect) {
+            error.reason = ReasonCode::ProtocolError;
+        }
         if self.is_connected() && self.version().is_v5() {
             self.output.put_answer(&[0xe0, 1, error.reason as u8]);
         }
@@ -148,7 +154,10 @@ impl Machine<'_> {
         let resumed = ack.session_present
             || (self.version() == Version::V3_1 && !self.connection.clean_start);
         // [MQTT-3.2.2-5]
-        let discarded = if resumed { 0 } else { self.session.discard() };
+        if !resumed {
+            self.discarded += self.session.discard();
+        }
+        let discarded = core::mem::take(&mut self.discarded);
         self.session.version = self.version();
         let allowed = self.connection.allowed.topic_alias_maximum;
         self.outgoing_aliases.restart(self.automatic_aliases.min(allowed));

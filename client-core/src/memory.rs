@@ -23,8 +23,10 @@ use crate::{Client, Limits};
 /// | `outgoing` | their identifiers | messages, SUBSCRIBE and UNSUBSCRIBE in flight |
 /// | `incoming` | QoS 2 that comes | messages between PUBLISH and PUBREL |
 /// | `arrivals` | acknowledging by hand | QoS 1 and 2 messages that are not acknowledged |
-/// | `incoming_aliases`, `incoming_topics` | aliases of the server | aliases; topics and 4 bytes each |
-/// | `outgoing_aliases`, `outgoing_topics` | automatic aliases | aliases; topics and 4 bytes each |
+/// | `incoming_aliases` | aliases of the server | aliases |
+/// | `incoming_topics` | what they stand for | topics and 4 bytes each |
+/// | `outgoing_aliases` | automatic aliases | aliases |
+/// | `outgoing_topics` | what they stand for | topics and 4 bytes each |
 /// | `authentication_method` | enhanced authentication | bytes of the method's name |
 ///
 /// What CONNECT announces (maximum packet size, receive maximum, topic alias maximum) is never more
@@ -132,6 +134,7 @@ impl<'m> Pieces<'m> {
             automatic_aliases: 0,
             authentication: Authentication::new(self.authentication_method),
             manual: false,
+            discarded: 0,
         };
         Client::of(machine, Buffer::new(self.input))
     }

@@ -78,6 +78,11 @@ impl<'m> Session<'m> {
         usize::from(self.outgoing.in_flight() - self.requests)
     }
 
+    /// Whether packets are kept in another version than this one.
+    pub(crate) fn is_of_other(&self, version: Version) -> bool {
+        !self.arena.is_empty() && self.version != version
+    }
+
     pub(crate) fn awaits_answers(&self) -> bool {
         self.outgoing.in_flight() > 0
     }
@@ -85,7 +90,7 @@ impl<'m> Session<'m> {
     /// A new network connection: nothing has been sent on it and no request survived.
     pub(crate) fn reconnect(&mut self) {
         if self.requests > 0 {
-            self.outgoing.retain(|one| is_message(one));
+            self.outgoing.retain(is_message);
             self.requests = 0;
         }
         self.unsent = self.outgoing.span();

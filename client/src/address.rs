@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(feature = "tls")]
 use crate::Tls;
 
 /// Where a broker listens.
@@ -27,12 +28,37 @@ pub enum Address {
         path: String,
     },
     /// TLS below what is spoken there.
+    #[cfg(feature = "tls")]
     Tls {
         /// TCP or WebSocket.
         inner: Box<Address>,
         /// Whom to trust, and what to show.
         tls: Tls,
     },
+}
+
+impl Address {
+    /// Whether WebSocket is spoken there.
+    pub(crate) fn is_websocket(&self) -> bool {
+        match self {
+            Address::WebSocket { .. } => true,
+            Address::Tcp { .. } | Address::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Address::Tls { inner, .. } => inner.is_websocket(),
+        }
+    }
+
+    /// Name or IP address, and port.
+    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Address::Tcp { host, port } | Address::WebSocket { host, port, .. } => {
+                Some((host, *port))
+            }
+            Address::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            Address::Tls { inner, .. } => inner.host_and_port(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -43,6 +69,7 @@ impl fmt::Display for Address {
             Address::WebSocket { host, port, path } => {
                 write!(f, "ws://{}:{port}{path}", bracketed(host))
             }
+            #[cfg(feature = "tls")]
             Address::Tls { inner, .. } => match &**inner {
                 Address::WebSocket { host, port, path } => {
                     write!(f, "wss://{}:{port}{path}", bracketed(host))
@@ -77,7 +104,7 @@ pub struct Url {
 
 /// What is wrong with a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidUrl(&'static str);
+pub struct InvalidUrl(pub(crate) &'static str);
 
 impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,17 +138,7 @@ impl std::str::FromStr for Url {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let (credentials, host_port) = match authority.rsplit_once('@') {
-            Some((credentials, host_port)) => (Some(credentials), host_port),
-            None => (None, authority),
-        };
-        let (user_name, password) = match credentials.map(|c| c.split_once(':').unwrap_or((c, "")))
-        {
-            Some((user, "")) => (Some(decode(user)?), None),
-            Some((user, password)) => (Some(decode(user)?), Some(decode(password)?)),
-            None => (None, None),
-        };
-        let (host, port) = host_and_port(host_port)?;
+        let Authority { user_name, password, host, port } = split_authority(authority)?;
         if websocket {
             let path = if path.is_empty() { "/mqtt".into() } else { path.into() };
             let port = port.unwrap_or(if tls { 443 } else { 8083 });
@@ -133,6 +150,28 @@ impl std::str::FromStr for Url {
         let address = Address::Tcp { host, port };
         Ok(Url { address, tls, user_name, password, topic })
     }
+}
+
+/// `[user[:password]@]host[:port]`, percent-decoded.
+pub(crate) struct Authority {
+    pub(crate) user_name: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+}
+
+pub(crate) fn split_authority(authority: &str) -> Result<Authority, InvalidUrl> {
+    let (credentials, host_port) = match authority.rsplit_once('@') {
+        Some((credentials, host_port)) => (Some(credentials), host_port),
+        None => (None, authority),
+    };
+    let (user_name, password) = match credentials.map(|c| c.split_once(':').unwrap_or((c, ""))) {
+        Some((user, "")) => (Some(decode(user)?), None),
+        Some((user, password)) => (Some(decode(user)?), Some(decode(password)?)),
+        None => (None, None),
+    };
+    let (host, port) = host_and_port(host_port)?;
+    Ok(Authority { user_name, password, host, port })
 }
 
 fn host_and_port(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {

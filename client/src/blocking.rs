@@ -155,7 +155,6 @@ impl Client {
 }
 
 /// Tells what became of a message; see [`crate::Completion`].
-#[must_use = "a completion tells whether the message arrived; drop it to say that it does not matter"]
 pub struct Completion {
     completion: crate::Completion,
     runtime: Handle,
@@ -168,6 +167,14 @@ impl Completion {
     /// Why the message has not arrived, or is not known to have.
     pub fn wait(self) -> Outcome {
         self.runtime.block_on(self.completion)
+    }
+
+    /// See [`crate::Completion::saved`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn saved(&mut self) -> Result<(), PublishError> {
+        self.runtime.block_on(self.completion.saved())
     }
 
     /// As [`Completion::wait`], at most so long; gives itself back if it is not known by then.

@@ -12,10 +12,11 @@ use whimbrel_codec::ReasonCode;
 
 use crate::config::{Builder, Config};
 use crate::driver::Driver;
-use crate::state::{Phase, Shared, Wanted};
+use crate::state::{Phase, Queue, Shared, Wanted};
+use crate::store::{File, Recovered};
 use crate::{
-    Address, Completion, Connected, Error, Events, Filter, InvalidUrl, Message, PropertyList,
-    PublishError, Requester, SubscribeError, Subscription, Undelivered,
+    Address, AllMessages, Completion, Connected, Error, Events, Filter, InvalidUrl, Message,
+    PropertyList, PublishError, Requester, SubscribeError, Subscription, Undelivered, WhenFull,
 };
 
 /// An MQTT client that keeps itself connected. Clones are handles of the same client.
@@ -27,6 +28,9 @@ use crate::{
 pub struct Client {
     handle: Arc<Owner>,
 }
+
+/// An open store, and what was in it.
+pub(crate) type Opened = (File, Recovered);
 
 /// Ends the client when nobody holds it any more.
 pub(crate) struct Owner(Arc<Shared>);
@@ -58,13 +62,16 @@ impl Client {
         Builder::from_address(address)
     }
 
-    pub(crate) fn start(config: Config) -> Client {
-        Client::spawn(config, None)
+    pub(crate) fn start(config: Config, opened: Option<Opened>) -> Result<Client, Error> {
+        Client::spawn(config, opened, None)
     }
 
-    pub(crate) async fn connect(config: Config) -> Result<(Client, Connected), Error> {
+    pub(crate) async fn connect(
+        config: Config,
+        opened: Option<Opened>,
+    ) -> Result<(Client, Connected), Error> {
         let (sender, first) = oneshot::channel();
-        let client = Client::spawn(config, Some(sender));
+        let client = Client::spawn(config, opened, Some(sender))?;
         match first.await {
             Ok(Ok(connected)) => Ok((client, connected)),
             Ok(Err(error)) => Err(error),
@@ -73,10 +80,17 @@ impl Client {
         }
     }
 
-    fn spawn(config: Config, first: Option<oneshot::Sender<Result<Connected, Error>>>) -> Client {
+    fn spawn(
+        config: Config,
+        opened: Option<Opened>,
+        first: Option<oneshot::Sender<Result<Connected, Error>>>,
+    ) -> Result<Client, Error> {
         let shared = Arc::new(Shared::new(config, Handle::current()));
+        if let (Some(store), Some((file, recovered))) = (&shared.config.store, opened) {
+            shared.restore(store, file, recovered)?;
+        }
         tokio::spawn(Driver::new(shared.clone(), first).run());
-        Client { handle: Arc::new(Owner(shared)) }
+        Ok(Client { handle: Arc::new(Owner(shared)) })
     }
 
     /// A task beside the driver.
@@ -93,7 +107,8 @@ impl Client {
 
     /// Publishes: waits until there is room, and gives a [`Completion`] that tells what becomes of
     /// the message. Messages of one task go out in order. Dropped before it is ready, nothing has
-    /// been published.
+    /// been published. With a store, it waits until the message is safe there, and QoS 0 may
+    /// overtake what is on disk alone.
     ///
     /// # Errors
     /// The message is not valid; or the client has ended.
@@ -103,13 +118,19 @@ impl Client {
         loop {
             let mut room = pin!(shared.room.notified());
             match shared.try_publish(message)? {
-                Ok(ticket) => return Ok(Completion::new(shared.clone(), ticket)),
+                Ok(ticket) => {
+                    let completion = Completion::new(shared.clone(), ticket);
+                    return match shared.config.store {
+                        Some(_) => completion.once_saved().await,
+                        None => Ok(completion),
+                    };
+                }
                 Err(back) => message = back,
             }
             {
                 // Under the lock: what becomes free after this look wakes us.
                 let mut state = shared.lock();
-                if state.outbox.has_room() || state.is_ending() {
+                if state.outbox.has_room_for(&message) || state.is_ending() {
                     continue;
                 }
                 room.as_mut().enable();
@@ -121,7 +142,8 @@ impl Client {
         }
     }
 
-    /// As [`Client::publish`], without waiting.
+    /// As [`Client::publish`], without waiting. With a store, [`Completion::saved`] tells when the
+    /// message is safe.
     ///
     /// # Errors
     /// As there, and [`PublishError::Full`].
@@ -160,6 +182,38 @@ impl Client {
         let granted = answer.await.unwrap_or_else(|_| Err(self.closed_error()))?;
         subscription.set_granted(granted);
         Ok(subscription)
+    }
+
+    /// A stream of everything that comes, see [`AllMessages`]. Up to `queue_messages` of QoS 0
+    /// wait in it to be taken; `when_full` says what happens then.
+    pub fn all_messages(&self, queue_messages: usize, when_full: WhenFull) -> AllMessages {
+        let queue = Arc::new(Queue::with(queue_messages.max(1), when_full));
+        self.shared().lock().inbox.give_all(&queue);
+        AllMessages::new(self.handle.clone(), queue)
+    }
+
+    /// Subscribes without a stream of its own: what the filter brings is for
+    /// [`Client::all_messages`]. SUBSCRIBE has exactly the filter's properties. The subscription
+    /// stays, also when the broker loses the session.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_for_all(
+        &self,
+        filter: impl Into<Filter>,
+    ) -> Result<ReasonCode, SubscribeError> {
+        let filter = filter.into();
+        let answer = {
+            let mut state = self.shared().lock();
+            if let Some(error) = state.closed_error() {
+                return Err(error);
+            }
+            filter.properties.check().map_err(|error| SubscribeError::Invalid(error.into()))?;
+            let answer = state.inbox.subscribe_plain(filter);
+            state.wake_driver();
+            answer
+        };
+        answer.await.unwrap_or_else(|_| Err(self.closed_error()))
     }
 
     fn closed_error(&self) -> SubscribeError {
@@ -238,6 +292,12 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends at once and without DISCONNECT, as a device does that loses power: what was not
+    /// delivered is lost, and the broker publishes the will message.
+    pub fn abort(&self) {
+        self.shared().abort();
     }
 
     /// Waits until the client has ended: none if it was asked to, or the error that ended it.

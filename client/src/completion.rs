@@ -1,16 +1,15 @@
 //! What became of a message.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::Outcome;
 use crate::state::{Shared, Ticket};
+use crate::{Outcome, PublishError};
 
 /// Tells what became of a message, when it is known: a future that may be awaited, polled from
 /// time to time, or dropped by who does not care. The message goes its way in any case.
-#[must_use = "a completion tells whether the message arrived; drop it to say that it does not matter"]
 pub struct Completion {
     shared: Arc<Shared>,
     ticket: Ticket,
@@ -20,6 +19,24 @@ pub struct Completion {
 impl Completion {
     pub(crate) const fn new(shared: Arc<Shared>, ticket: Ticket) -> Completion {
         Completion { shared, ticket, is_done: false }
+    }
+
+    /// Waits until the message is safe: in the store, or delivered. Without a store, and with QoS 0
+    /// that is not kept, it is as safe as it can be at once.
+    ///
+    /// # Errors
+    /// The client ended before.
+    pub async fn saved(&mut self) -> Result<(), PublishError> {
+        poll_fn(|cx| self.shared.lock().outbox.poll_saved(&self.ticket, cx)).await
+    }
+
+    /// Takes the message back if this is dropped before it is safe.
+    pub(crate) async fn once_saved(self) -> Result<Completion, PublishError> {
+        let mut unsaved = Unsaved(Some(self));
+        if let Some(completion) = &mut unsaved.0 {
+            completion.saved().await?;
+        }
+        unsaved.0.take().ok_or(PublishError::Closed(None))
     }
 }
 
@@ -37,6 +54,17 @@ impl Drop for Completion {
     fn drop(&mut self) {
         if !self.is_done && matches!(self.ticket, Ticket::Slot(_)) {
             self.shared.lock().outbox.forget(&self.ticket);
+        }
+    }
+}
+
+struct Unsaved(Option<Completion>);
+
+impl Drop for Unsaved {
+    fn drop(&mut self) {
+        if let Some(mut completion) = self.0.take() {
+            completion.shared.lock().outbox.retract(&completion.ticket);
+            completion.is_done = true;
         }
     }
 }

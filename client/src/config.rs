@@ -7,17 +7,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use whimbrel_client_core::Limits;
 use whimbrel_codec::{Connect, Property, Version, Will};
 
 use crate::login::{Login, Shown};
+#[cfg(feature = "socks")]
+use crate::net::Proxy;
 use crate::net::Stream;
-use crate::{Address, Backoff, Client, Connected, Error, InvalidUrl, Message, PropertyList};
-use crate::{Tls, TlsOptions, Url};
+use crate::store::{File, Owner, Recovered, Store};
+use crate::{Address, Backoff, Client, Connected, Error, InvalidUrl, Message, PropertyList, Url};
+#[cfg(feature = "tls")]
+use crate::{Tls, TlsOptions};
 
 /// How long the session of a client outlives a connection that is lost, in seconds, where nothing
 /// else is asked for: enough to come back to it.
 const SESSION_EXPIRY_S: u32 = 300;
+
+/// As above, for a client with a store: enough for a machine that is restarted or repaired.
+const STORED_SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
 
 /// Opens byte streams of the application's own kind.
 pub trait Connector: Send + Sync {
@@ -29,10 +37,13 @@ pub trait Connector: Send + Sync {
 pub type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
 /// All settings of a client.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) address: Address,
     pub(crate) connector: Option<Arc<dyn Connector>>,
     pub(crate) bind_address: Option<IpAddr>,
+    #[cfg(feature = "socks")]
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean_start: bool,
@@ -49,6 +60,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) queue_messages: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) store: Option<Store>,
     pub(crate) connect_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) backoff: Backoff,
@@ -67,9 +79,28 @@ impl Config {
     /// Whether it is to be kept even when the client leaves.
     pub(crate) fn session_is_kept(&self) -> bool {
         match self.version {
-            Version::V5 => self.session_expiry_s.is_some_and(|s| s > 0),
+            Version::V5 => match self.session_expiry_s {
+                Some(seconds) => seconds > 0,
+                None => self.store.is_some(),
+            },
             _ => !self.clean_start,
         }
+    }
+
+    /// 3.1 cannot say whether the broker knows the session.
+    pub(crate) fn assumes_session(&self) -> bool {
+        self.version == Version::V3_1 && !self.clean_start
+    }
+
+    fn open_store(&self) -> Result<Option<(File, Recovered)>, Error> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let owner = Owner {
+            client_id: self.client_id.clone(),
+            broker: self.address.to_string(),
+            version: version_name(self.version).into(),
+        };
+        let opened = File::open(store, &owner).map_err(|error| Error::Store(Arc::new(error)))?;
+        Ok(Some(opened))
     }
 
     /// Hands the CONNECT to `use_it`: `again` if the session of a former connection may be there.
@@ -109,8 +140,12 @@ impl Config {
     fn connect_properties(&self, shown: &Shown) -> PropertyList {
         let mut list = self.properties.clone();
         let given = |id: u8| self.properties.iter().any(|property| property.id() == id);
+        let expiry_s = match self.store {
+            Some(_) => STORED_SESSION_EXPIRY_S,
+            None => SESSION_EXPIRY_S,
+        };
         let ours = [
-            Property::SessionExpiryIntervalS(self.session_expiry_s.unwrap_or(SESSION_EXPIRY_S)),
+            Property::SessionExpiryIntervalS(self.session_expiry_s.unwrap_or(expiry_s)),
             Property::ReceiveMaximum(self.receive_maximum),
             Property::TopicAliasMaximum(self.topic_alias_maximum),
             Property::RequestResponseInformation(1),
@@ -138,11 +173,21 @@ impl Config {
     }
 }
 
-/// Settings of a client before it is made, by [`Client::builder`].
+const fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::V3_1 => "3.1",
+        Version::V3_1_1 => "3.1.1",
+        Version::V5 => "5.0",
+    }
+}
+
+/// Settings of a client before it is made, by [`Client::builder`]. A clone makes another client.
+#[derive(Clone)]
 pub struct Builder {
     config: Config,
     /// The URL asks for TLS.
     url_tls: bool,
+    #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
 
@@ -163,6 +208,8 @@ impl Builder {
             address,
             connector: None,
             bind_address: None,
+            #[cfg(feature = "socks")]
+            proxy: None,
             version: Version::V5,
             client_id: String::new(),
             clean_start: true,
@@ -179,12 +226,18 @@ impl Builder {
             limits: Limits { max_in_flight: 256, ..Limits::default() },
             queue_messages: 1024,
             queue_bytes: 16 * 1024 * 1024,
+            store: None,
             connect_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             backoff: Backoff::default(),
             reconnects: true,
         };
-        Builder { config, url_tls: false, tls: None }
+        Builder {
+            config,
+            url_tls: false,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     /// The version of MQTT; 5.0 at first.
@@ -277,6 +330,7 @@ impl Builder {
 
     /// TLS with these authorities and this certificate. An `mqtts` or `wss` URL without it trusts
     /// the authorities of the system.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Builder {
         self.tls = Some(tls);
         self
@@ -305,6 +359,18 @@ impl Builder {
     pub fn queue(mut self, messages: usize, bytes: usize) -> Builder {
         self.config.queue_messages = messages.max(1);
         self.config.queue_bytes = bytes.max(1);
+        self
+    }
+
+    /// Keeps messages of QoS 1 and 2 on disk, in the file at a path or as a [`Store`] says: what is
+    /// queued and in flight survives the end of the process, and a client that is made with the
+    /// same file goes on with it. See [the chapter on it](crate#store-and-forward).
+    ///
+    /// It takes a client identifier, and a session that the broker keeps: where nothing else is
+    /// asked for, seven days after the connection is lost or closed. A clean start is asked for
+    /// only as long as the store knows of no session.
+    pub fn store(mut self, store: impl Into<Store>) -> Builder {
+        self.config.store = Some(store.into());
         self
     }
 
@@ -341,8 +407,19 @@ impl Builder {
         self
     }
 
-    /// Byte streams of the application's own kind in place of a socket; the URL then only says
-    /// whether WebSocket is spoken.
+    /// The SOCKS5 proxy to connect by way of: `socks5h://[user[:password]@]host[:port]`. It is the
+    /// proxy that looks up the broker's name.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    #[cfg(feature = "socks")]
+    pub fn proxy(mut self, url: &str) -> Result<Builder, InvalidUrl> {
+        self.config.proxy = Some(Proxy::from_url(url)?);
+        Ok(self)
+    }
+
+    /// Byte streams of the application's own kind in place of a socket; the URL still says whether
+    /// TLS and WebSocket are spoken on them.
     pub fn connector(mut self, connector: Arc<dyn Connector>) -> Builder {
         self.config.connector = Some(connector);
         self
@@ -351,10 +428,15 @@ impl Builder {
     /// Connects in the background, from the first attempt on as after a lost connection. To be
     /// called in a tokio runtime.
     ///
+    /// A store is opened before this returns, which takes the time to read its file.
+    ///
     /// # Errors
-    /// Settings that contradict each other, or authorities that cannot be read.
+    /// Settings that contradict each other, authorities that cannot be read, or a store that
+    /// cannot be used.
     pub fn start(self) -> Result<Client, Error> {
-        Ok(Client::start(self.finish()?))
+        let config = self.finish()?;
+        let opened = config.open_store()?;
+        Client::start(config, opened)
     }
 
     /// Connects, and fails if the first attempt does; later ones are made in the background.
@@ -370,21 +452,59 @@ impl Builder {
     /// # Errors
     /// As [`Builder::connect`].
     pub async fn connect_with_info(self) -> Result<(Client, Connected), Error> {
-        Client::connect(self.finish()?).await
+        let config = self.finish()?;
+        let (config, opened) = match config.store {
+            None => (config, None),
+            Some(_) => {
+                let opening = spawn_blocking(move || config.open_store().map(|it| (config, it)));
+                // It is not cancelled, and does not panic.
+                opening.await.map_err(|_| Error::Timeout)??
+            }
+        };
+        Client::connect(config, opened).await
     }
 
     fn finish(self) -> Result<Config, Error> {
-        let mut config = self.config;
-        if (self.url_tls || self.tls.is_some()) && !matches!(config.address, Address::Tls { .. }) {
-            let tls = match self.tls {
-                Some(tls) => tls,
-                None => Tls::new(&TlsOptions::default()).map_err(Error::TlsSettings)?,
-            };
-            config.address = Address::Tls { inner: Box::new(config.address), tls };
-        }
         let invalid = |what: &'static str| Err(Error::Settings(what));
+        #[cfg(feature = "tls")]
+        let mut config = {
+            let mut config = self.config;
+            let wants_tls = self.url_tls || self.tls.is_some();
+            if wants_tls && !matches!(config.address, Address::Tls { .. }) {
+                let tls = match self.tls {
+                    Some(tls) => tls,
+                    None => Tls::new(&TlsOptions::default()).map_err(Error::TlsSettings)?,
+                };
+                config.address = Address::Tls { inner: Box::new(config.address), tls };
+            }
+            config
+        };
+        #[cfg(not(feature = "tls"))]
+        let mut config = match self.url_tls {
+            false => self.config,
+            true => return invalid("this client was built without TLS (feature `tls`)"),
+        };
+        let is_websocket = config.address.is_websocket();
+        if is_websocket && cfg!(not(feature = "websocket")) {
+            return invalid("this client was built without WebSocket (feature `websocket`)");
+        }
+        if config.login.is_enhanced() && !config.version.is_v5() {
+            return invalid("an authentication method needs MQTT 5.0");
+        }
+        if config.login.needs_websocket() && !is_websocket {
+            return invalid("a token in the request of a WebSocket needs ws:// or wss://");
+        }
         if config.version != Version::V5 && config.client_id.is_empty() && !config.clean_start {
             return invalid("a session that is kept needs a client identifier");
+        }
+        if config.store.is_some() {
+            if config.client_id.is_empty() {
+                return invalid("a store needs a client identifier");
+            }
+            if config.version != Version::V5 {
+                // What is in flight belongs to a session, which a clean one would end.
+                config.clean_start = false;
+            }
         }
         if let Some(will) = &config.will
             && whimbrel_topics::validate_topic_name(&will.topic).is_err()

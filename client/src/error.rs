@@ -5,9 +5,12 @@ use std::{fmt, io};
 
 use whimbrel_client_core as core;
 use whimbrel_codec::ReasonCode;
+#[cfg(feature = "websocket")]
 use whimbrel_transport::websocket;
 
+#[cfg(feature = "tls")]
 use crate::InvalidTls;
+use crate::StoreError;
 
 /// Why a client cannot go on.
 #[derive(Debug)]
@@ -17,15 +20,23 @@ pub enum Error {
     /// The network connection broke.
     Lost(io::Error),
     /// TLS could not be opened, or was broken.
+    #[cfg(feature = "tls")]
     Tls(rustls::Error),
     /// Authorities or certificates that cannot be used.
+    #[cfg(feature = "tls")]
     TlsSettings(InvalidTls),
     /// The WebSocket could not be opened or was closed.
+    #[cfg(feature = "websocket")]
     WebSocket(websocket::End),
     /// Settings that contradict each other.
     Settings(&'static str),
-    /// There is nothing to show who the client is, and why.
+    /// The store cannot be used.
+    Store(Arc<StoreError>),
+    /// There is nothing to show who the client is, or the broker did not show that it knows it;
+    /// and why.
     Login(String),
+    /// A token is about to end: the next connection shows a new one.
+    TokenEnds,
     /// The server refused CONNECT, perhaps with a reason string.
     Refused(ReasonCode, Option<String>),
     /// The server sent DISCONNECT, perhaps with a reason string.
@@ -59,11 +70,16 @@ impl fmt::Display for Error {
         match self {
             Error::Connect(address, error) => write!(f, "cannot connect to {address}: {error}"),
             Error::Lost(error) => write!(f, "the connection was lost: {error}"),
+            #[cfg(feature = "tls")]
             Error::Tls(error) => crate::tls::explain(error, f),
+            #[cfg(feature = "tls")]
             Error::TlsSettings(error) => error.fmt(f),
+            #[cfg(feature = "websocket")]
             Error::WebSocket(end) => write!(f, "WebSocket: {end}"),
             Error::Settings(what) => f.write_str(what),
+            Error::Store(error) => error.fmt(f),
             Error::Login(what) => write!(f, "cannot log in: {what}"),
+            Error::TokenEnds => f.write_str("the token ends: the next connection shows a new one"),
             Error::Refused(reason, text) => {
                 write!(f, "the broker refused the connection: {reason}{}", detail(text))
             }
@@ -82,17 +98,31 @@ impl std::error::Error for Error {}
 impl Error {
     /// An error of reading or writing, which may be one of TLS.
     pub(crate) fn from_socket(error: io::Error) -> Error {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(tls) => Error::Tls(tls.clone()),
-            None => Error::Lost(error),
+        #[cfg(feature = "tls")]
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Error::Tls(tls.clone());
+        }
+        Error::Lost(error)
+    }
+
+    /// Whether the broker did not take what the client has shown.
+    pub(crate) fn is_about_login(&self) -> bool {
+        match self {
+            Error::Refused(reason, _) | Error::Disconnected(reason, _) => {
+                matches!(reason, ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword)
+            }
+            #[cfg(feature = "websocket")]
+            Error::WebSocket(websocket::End::Failed(_)) => true,
+            _ => false,
         }
     }
 
     /// Whether connecting again would only repeat it, and so the client ends.
     pub fn is_final(&self) -> bool {
         match self {
-            Error::TlsSettings(_) | Error::Settings(_) | Error::Command(_) => true,
+            #[cfg(feature = "tls")]
+            Error::TlsSettings(_) => true,
+            Error::Settings(_) | Error::Store(_) | Error::Command(_) => true,
             Error::Failed(core::Failure::ServerMisbehaved(_)) => false,
             // Who takes the session over would lose it to us, and so on.
             Error::Disconnected(reason, _) => *reason == ReasonCode::SessionTakenOver,
@@ -109,17 +139,21 @@ impl Error {
                     | ReasonCode::QosNotSupported
                     | ReasonCode::BadAuthenticationMethod
             ),
+            #[cfg(feature = "tls")]
+            Error::Tls(_) => false,
+            #[cfg(feature = "websocket")]
+            Error::WebSocket(_) => false,
             Error::Connect(..)
             | Error::Lost(_)
-            | Error::Tls(_)
-            | Error::WebSocket(_)
             | Error::Login(_)
+            | Error::TokenEnds
             | Error::Failed(_)
             | Error::Timeout => false,
         }
     }
 
     /// What a user can do about it, for an error of TLS that has a remedy.
+    #[cfg(feature = "tls")]
     pub fn tls_hint(&self) -> Option<&'static str> {
         use rustls::CertificateError::{
             BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer,

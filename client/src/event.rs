@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use whimbrel_codec::ReasonCode;
 
-use crate::{Error, PropertyList};
+use crate::{Error, PropertyList, PublishError, StoreError};
 
 /// Something that happened to the connection.
 #[derive(Clone, Debug)]
@@ -20,10 +21,41 @@ pub enum Status {
         /// How long until the next attempt; none if there will be none.
         retry_in: Option<Duration>,
     },
-    /// Messages that nobody could take were dropped: QoS 0 for a subscription whose queue is full.
+    /// The broker answered SUBSCRIBE, for the first time or because it had lost the session.
+    Subscribed {
+        /// The subscription's filter.
+        filter: Arc<str>,
+        /// The QoS that it grants, or why it does not.
+        reason: ReasonCode,
+    },
+    /// A new token was shown on the same connection, and the broker took it.
+    Renewed,
+    /// There is no new token yet. The connection stays for as long as the old one holds.
+    RenewalFailed {
+        /// Why.
+        why: Arc<Error>,
+        /// How long until the next try.
+        retry_in: Duration,
+    },
+    /// A subscription's queue is full, and messages of QoS 0 for it are dropped until one is
+    /// taken.
     Missed {
         /// The subscription's filter.
         filter: Arc<str>,
+    },
+    /// A message that was in the store, and whose completion nobody holds, was not delivered.
+    Undelivered {
+        /// Its topic name.
+        topic: Arc<str>,
+        /// Why.
+        why: PublishError,
+    },
+    /// The store cannot be written or read. What was taken is not lost, and new messages wait.
+    StoreFailed {
+        /// Why; the disk may be full.
+        why: Arc<StoreError>,
+        /// How long until the next try.
+        retry_in: Duration,
     },
     /// The client has ended, as asked.
     Closed,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use whimbrel_codec::{QoS, ReasonCode};
 
 use crate::client::Owner;
-use crate::state::{Phase, Queue};
+use crate::state::{Phase, Queue, Shared};
 use crate::{Incoming, PropertyList, SubscribeError};
 
 /// The messages of one topic filter, in the order of the broker. Ends when the client does, or
@@ -110,31 +110,7 @@ impl Stream for Subscription {
 
 impl Inner {
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        loop {
-            let Some((mut message, driver_waits)) = ready!(self.queue.poll(cx)) else {
-                return Poll::Ready(None);
-            };
-            if driver_waits {
-                self.handle.shared().wake_driver();
-            }
-            if self.manual_ack || message.token.is_none() || message.ack().is_ok() {
-                return Poll::Ready(Some(message));
-            }
-            // Its connection was lost just now: like those that still wait, it is delivered when
-            // it is known that the broker does not send it again.
-            let state = self.handle.shared().lock();
-            let comes_again = match state.phase {
-                Phase::Online => state.inbox.session_present(),
-                Phase::Closed(_) => self.handle.shared().config.session_is_kept(),
-                Phase::Offline => {
-                    self.queue.hold_one(message);
-                    continue;
-                }
-            };
-            if !comes_again {
-                return Poll::Ready(Some(message));
-            }
-        }
+        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
     }
 
     /// Acknowledges what came by the filter and nobody will take.
@@ -143,6 +119,40 @@ impl Inner {
         for mut message in forgotten {
             // A connection that is gone has forgotten it as well.
             let _ = message.ack();
+        }
+    }
+}
+
+/// The next message of a queue, acknowledged if the application is not to do it.
+pub(crate) fn poll_queue(
+    shared: &Shared,
+    queue: &Queue,
+    manual_ack: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Incoming>> {
+    loop {
+        let Some((mut message, driver_waits)) = ready!(queue.poll(cx)) else {
+            return Poll::Ready(None);
+        };
+        if driver_waits {
+            shared.wake_driver();
+        }
+        if manual_ack || message.token.is_none() || message.ack().is_ok() {
+            return Poll::Ready(Some(message));
+        }
+        // Its connection was lost just now: like those that still wait, it is delivered when
+        // it is known that the broker does not send it again.
+        let state = shared.lock();
+        let comes_again = match state.phase {
+            Phase::Online => state.inbox.session_present(),
+            Phase::Closed(_) => shared.config.session_is_kept(),
+            Phase::Offline => {
+                queue.hold_one(message);
+                continue;
+            }
+        };
+        if !comes_again {
+            return Poll::Ready(Some(message));
         }
     }
 }

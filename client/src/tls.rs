@@ -1,7 +1,6 @@
 //! The client's end of TLS.
 
 use std::fmt;
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +10,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, version,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, version,
 };
-
-use crate::Error;
-use crate::single::stream::Stream;
 
 /// How a client proves the server's identity and its own. Sessions are resumed as long as it lives.
 #[derive(Clone)]
@@ -117,50 +112,6 @@ impl Tls {
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         self.0.clone()
     }
-
-    /// A connection to the server of this name or address.
-    pub(crate) fn connect(&self, host: &str) -> Result<Box<ClientConnection>, Error> {
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|_| {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "not a name for TLS");
-            Error::Connect(host.to_owned(), error)
-        })?;
-        Ok(Box::new(ClientConnection::new(self.0.clone(), name).map_err(Error::Tls)?))
-    }
-}
-
-/// Reads once from the socket and gives the plaintext; 0 bytes if there is none yet.
-pub(crate) fn receive(
-    tls: &mut ClientConnection,
-    stream: &mut Stream,
-    buffer: &mut [u8],
-) -> Result<usize, Error> {
-    match tls.read_tls(stream) {
-        Ok(0) => return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
-        Ok(_) => {}
-        Err(error) => return Err(Error::Lost(error)),
-    }
-    if let Err(error) = tls.process_new_packets() {
-        // The server is told why, if it still listens.
-        let _ = tls.write_tls(stream);
-        return Err(Error::Tls(error));
-    }
-    match tls.reader().read(buffer) {
-        Ok(0) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
-        Ok(len) => Ok(len),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(Error::Lost(error)),
-    }
-}
-
-/// Encrypts `plain`, unless the handshake is to be done first or more waits than fits. Gives how
-/// many bytes it took.
-pub(crate) fn send(tls: &mut ClientConnection, plain: &[u8]) -> usize {
-    if tls.is_handshaking() || tls.wants_write() {
-        return 0;
-    }
-    // It only fills a buffer.
-    tls.writer().write(plain).unwrap_or(0)
 }
 
 fn authorities(options: &TlsOptions) -> Result<RootCertStore, InvalidTls> {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_codec::{Ack, Frame, Packet, PacketId, Property, Publish, QoS, ReasonCode, Version};
 
+use crate::real::{Real, Ways};
+
 /// Number of a message: it stands in its payload.
 pub type Serial = usize;
 
@@ -27,6 +29,8 @@ pub struct Habits {
     pub filters: Vec<String>,
     /// How eager it is to publish.
     pub publish_weight: u64,
+    /// It is one of `client-core`.
+    pub ways: Option<Ways>,
 }
 
 /// A message that this client has begun to publish.
@@ -38,6 +42,8 @@ pub struct Outgoing {
     pub serial: Serial,
     /// PUBREC has come: PUBREL is what is repeated.
     pub released: bool,
+    /// It was sent at least once.
+    pub sent: bool,
 }
 
 /// What waits for the client to get round to it.
@@ -68,6 +74,8 @@ pub struct Connection {
     pub last_id: u16,
     /// PUBLISH packets since the start, for mutations.
     pub publishes: u64,
+    /// Topic aliases of the broker.
+    pub aliases: BTreeMap<u16, String>,
 }
 
 /// A SUBSCRIBE or UNSUBSCRIBE of one filter.
@@ -91,7 +99,11 @@ pub struct Client {
     pub outgoing: Vec<Outgoing>,
     /// QoS 2 messages that it has got and that are not released.
     pub received: BTreeMap<u16, Option<Serial>>,
+    /// QoS 2 messages that its application has seen and not acknowledged.
+    pub seen: BTreeMap<u16, Option<Serial>>,
     pub next_id: u16,
+    /// The running process of a client of `client-core`.
+    pub real: Option<Real>,
 }
 
 /// A PUBLISH of the broker.
@@ -106,6 +118,7 @@ pub struct Delivered {
     /// 0 with QoS 0.
     pub id: u16,
     pub expiry_s: Option<u32>,
+    pub alias: Option<u16>,
 }
 
 impl Client {
@@ -119,7 +132,9 @@ impl Client {
             away_until_ms: 0,
             outgoing: Vec::new(),
             received: BTreeMap::new(),
+            seen: BTreeMap::new(),
             next_id: 0,
+            real: None,
         }
     }
 
@@ -144,6 +159,7 @@ impl Client {
     /// Nothing is left to be done for it.
     pub fn is_idle(&self) -> bool {
         self.outgoing.is_empty()
+            && self.real.as_ref().is_none_or(Real::is_idle)
             && self.connection.as_ref().is_some_and(|connection| {
                 connection.accepted && connection.todo.is_empty() && connection.requests.is_empty()
             })
@@ -152,6 +168,7 @@ impl Client {
     /// Its state is gone; what it was about to publish is given back.
     pub fn forget(&mut self) -> Vec<Outgoing> {
         self.received.clear();
+        self.seen.clear();
         std::mem::take(&mut self.outgoing)
     }
 }
@@ -164,6 +181,16 @@ impl Connection {
             return None;
         }
         Some(self.inbox.drain(..frame.packet_len()).collect())
+    }
+
+    /// The topic that a topic alias stands for.
+    pub fn resolve(&mut self, delivered: &mut Delivered) {
+        let Some(alias) = delivered.alias else { return };
+        if delivered.topic.is_empty() {
+            delivered.topic = self.aliases.get(&alias).cloned().unwrap_or_default();
+        } else {
+            self.aliases.insert(alias, delivered.topic.clone());
+        }
     }
 }
 
@@ -178,7 +205,7 @@ pub enum Got {
     PubAck(u16, ReasonCode),
     PubRec(u16, ReasonCode),
     PubRel(u16),
-    PubComp(u16),
+    PubComp(u16, ReasonCode),
     SubAck(u16, Vec<u8>),
     UnsubAck(u16),
     Disconnect(ReasonCode),
@@ -202,7 +229,7 @@ pub fn read(version: Version, bytes: &[u8]) -> Got {
         Ok(Packet::PubAck(ack)) => Got::PubAck(ack.packet_id.get(), ack.reason),
         Ok(Packet::PubRec(ack)) => Got::PubRec(ack.packet_id.get(), ack.reason),
         Ok(Packet::PubRel(ack)) => Got::PubRel(ack.packet_id.get()),
-        Ok(Packet::PubComp(ack)) => Got::PubComp(ack.packet_id.get()),
+        Ok(Packet::PubComp(ack)) => Got::PubComp(ack.packet_id.get(), ack.reason),
         Ok(Packet::SubAck(p)) => Got::SubAck(p.packet_id.get(), p.codes.bytes().to_vec()),
         Ok(Packet::UnsubAck(p)) => Got::UnsubAck(p.packet_id.get()),
         Ok(Packet::Disconnect(p)) => Got::Disconnect(p.reason),
@@ -210,12 +237,18 @@ pub fn read(version: Version, bytes: &[u8]) -> Got {
     }
 }
 
-fn delivered(p: &Publish<'_>) -> Delivered {
+/// A PUBLISH as the simulator needs it.
+pub fn delivered(p: &Publish<'_>) -> Delivered {
     let expiry_s = p.properties.iter().find_map(|property| match property {
         Property::MessageExpiryIntervalS(s) => Some(s),
         _ => None,
     });
+    let alias = p.properties.iter().find_map(|property| match property {
+        Property::TopicAlias(alias) => Some(alias),
+        _ => None,
+    });
     Delivered {
+        alias,
         topic: p.topic.to_owned(),
         serial: serial(p.payload),
         qos: p.qos,

@@ -9,6 +9,8 @@
 //! whimbrel-simulator --seed 42 --verbose
 //! ```
 //!
+//! - the clients of every second seed are those of `client-core` (`real.rs`), which crash and go on
+//!   from what they have written down;
 //! - `world/` makes things happen: ticks of shards (`tick.rs`), clients (`acts.rs`,
 //!   `receive.rs`), faults (`faults.rs`), and the end (`quiet.rs`);
 //! - [`check`] knows what was promised;
@@ -22,6 +24,7 @@ mod client;
 mod disk;
 mod mutation;
 mod net;
+mod real;
 mod rng;
 mod tap;
 mod trace;

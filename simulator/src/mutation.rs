@@ -1,5 +1,6 @@
 //! Deliberate bugs. The checker must find each; none of them is in the broker: they are made by
-//! what stands between it and its store, its disk, its mail and its clients.
+//! what stands between it and its store, its disk, its mail and its clients, and by what stands
+//! around a client of `client-core`.
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,14 @@ pub enum Mutation {
     LoseOrder,
     /// A PUBLISH comes twice.
     RepeatPublish,
+    /// A client that crashed forgets which QoS 2 messages it has got.
+    RestartForgetsReceived,
+    /// A client that crashed sends messages again that the broker has got.
+    RestartPublishesReleased,
+    /// A client that crashed forgets what it was publishing.
+    RestartForgetsPublished,
+    /// A client clears DUP.
+    SendWithoutDup,
 }
 
 impl Mutation {
@@ -75,6 +84,10 @@ impl Mutation {
         Mutation::ReusePacketId,
         Mutation::LoseOrder,
         Mutation::RepeatPublish,
+        Mutation::RestartForgetsReceived,
+        Mutation::RestartPublishesReleased,
+        Mutation::RestartForgetsPublished,
+        Mutation::SendWithoutDup,
     ];
 
     /// As on the command line: `ack-before-sync`.

@@ -15,14 +15,17 @@ pub struct Options {
     pub steps: u64,
     /// A deliberate bug.
     pub mutation: Option<Mutation>,
+    /// Most clients are those of `client-core`, which crash too.
+    pub real_clients: bool,
     /// Lines of the trace that are kept; 0: none are made.
     pub trace_lines: usize,
 }
 
 impl Options {
-    /// A run of usual length.
+    /// A run of usual length. With even seeds most clients are those of `client-core`.
     pub fn new(seed: u64) -> Options {
-        Options { seed, steps: 4000, mutation: None, trace_lines: 0 }
+        let real_clients = seed.is_multiple_of(2);
+        Options { seed, steps: 4000, mutation: None, real_clients, trace_lines: 0 }
     }
 }
 

@@ -29,10 +29,26 @@ const SEEDS: &[(u64, &str)] = &[
     (7190, "as 1495"),
 ];
 
+/// The same with clients of `client-core`.
+const REAL: &[(u64, &str)] = &[
+    (2, "a session of 3.1.1 whose first message was released could not be restored"),
+    (20, "messages of a session that had ended were sent into the next one"),
+    (32, "as 2, with the client that it was"),
+    (156, "as 20"),
+];
+
+#[test]
+fn seeds_that_found_something_in_clients() {
+    for (seed, what) in REAL {
+        let outcome = run(Options { real_clients: true, ..Options::new(*seed) });
+        assert_eq!(outcome.violation, None, "seed {seed}: {what}");
+    }
+}
+
 #[test]
 fn seeds_that_found_something() {
     for (seed, what) in SEEDS {
-        let outcome = run(Options::new(*seed));
+        let outcome = run(Options { real_clients: false, ..Options::new(*seed) });
         assert_eq!(outcome.violation, None, "seed {seed}: {what}");
     }
 }

@@ -56,6 +56,10 @@ teeth! {
     reuse_a_packet_identifier: ReusePacketId, [7];
     lose_the_order: LoseOrder, [3];
     repeat_a_publish: RepeatPublish, [2];
+    forget_after_a_crash_what_was_received: RestartForgetsReceived, [2];
+    publish_after_a_crash_what_was_released: RestartPublishesReleased, [2];
+    forget_after_a_crash_what_was_published: RestartForgetsPublished, [1];
+    send_again_without_dup: SendWithoutDup, [2];
 }
 
 #[test]

@@ -17,5 +17,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod proxy;
+#[cfg(feature = "tls")]
 pub mod tls;
 pub mod websocket;

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
+use whimbrel_scram::decimal;
 
 /// Memory of argon2id for new passwords, in KiB.
 pub const DEFAULT_MEMORY_KIB: u32 = 19_456;
@@ -208,12 +209,6 @@ fn pbkdf2(iterations: &str) -> Result<Kind, String> {
              set the password again"
         )),
     }
-}
-
-/// Digits alone: no sign, no leading zero.
-pub fn decimal(text: &str) -> Option<u32> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    if plain { text.parse().ok() } else { None }
 }
 
 fn padded(text: &str) -> Option<Vec<u8>> {

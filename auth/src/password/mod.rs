@@ -26,7 +26,6 @@ use sha2::{Digest, Sha256};
 
 use crate::scram::{DEFAULT_ITERATIONS, Mechanism, StoredKeys, prepared};
 pub use edit::{FileEditor, NewUser};
-pub(crate) use hash::decimal;
 pub use hash::{DEFAULT_MEMORY_KIB, DEFAULT_PASSES, Hash, NEW_SALT_BYTES};
 
 /// Longest user name and group, in bytes.

@@ -1,390 +1,461 @@
-//! The clients and the loop that drives them all.
+//! The clients, all on one thread: what they do, and the counting of it.
 
-use std::time::{Duration, Instant};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use mio::{Events, Poll, Token};
-use whimbrel_client::single::Link;
-use whimbrel_client::{Error, Event, Limits, Millis};
-use whimbrel_codec::{Connect, Disconnect, Properties, Publish, ReasonCode, Subscription};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use whimbrel_client::{
+    Bytes, Client, Error, Filter, Message, PublishError, Subscription, WhenFull,
+};
+use whimbrel_codec::QoS;
 
-use super::stamp::{Sequence, Stamp};
-use super::{Bench, Scenario, report};
+use super::Bench;
+use super::scenario::{Plan, Scenario};
+use super::tally::{ConnectTally, Tally};
 use crate::args::Setup;
+use crate::failure::Failure;
 
 /// Connections that wait for CONNACK at one time.
 const CONNECTING_MAX: usize = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which what has not arrived counts as lost.
-const SILENCE: Duration = Duration::from_secs(2);
-/// How often the rate and the progress bar are attended to while nothing else happens.
-const TICK: Duration = Duration::from_millis(1);
-
-struct Slot {
-    link: Link,
-    /// Waits in `Load::ready`.
-    queued: bool,
-    connecting_since: Option<Instant>,
-    role: Role,
-}
-
-enum Role {
-    Idle,
-    Publisher {
-        topic: String,
-    },
-    /// Of each publisher that it hears.
-    Subscriber {
-        sequences: Vec<Sequence>,
-    },
-}
+pub const SILENCE: Duration = Duration::from_secs(2);
+/// How often the progress bar is attended to.
+const TICK: Duration = Duration::from_millis(100);
 
 /// All clients of a bench.
 pub struct Load<'a> {
-    setup: &'a Setup<'a>,
-    prefix: &'a str,
-    start: Instant,
-    poll: Poll,
-    events: Events,
-    buffer: Vec<u8>,
-    slots: Vec<Slot>,
-    ready: Vec<usize>,
-    unanswered: usize,
-    counts: Counts,
+    pub args: &'a Bench,
+    pub setup: &'a Setup<'a>,
+    pub counts: Rc<Counts>,
+    pub publishers: Vec<Client>,
+    pub subscribers: Vec<Client>,
+    idle: Vec<Client>,
 }
 
-struct Counts {
-    /// Clients without CONNACK.
-    connecting: usize,
-    connect_us: Histogram<u64>,
-    latency_us: Histogram<u64>,
-    /// By publisher: sent, and arrived at all its subscribers together.
-    published: Vec<u64>,
-    received: Vec<u64>,
-    duplicates: u64,
-    last_arrival: Instant,
+/// What all tasks share.
+pub struct Counts {
+    pub plan: Plan,
+    start: Instant,
+    pub connects: RefCell<ConnectTally>,
+    pub tally: RefCell<Tally>,
+    rooms: Vec<Room>,
+    /// Why something that was accepted at first did not last.
+    trouble: RefCell<Option<String>>,
+}
+
+/// Where a publisher waits until one of its messages has come.
+#[derive(Default)]
+struct Room {
+    notify: Notify,
+    is_awaited: Cell<bool>,
+}
+
+impl Counts {
+    /// Nanoseconds since the start of the bench.
+    pub fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn instant(&self, ns: u64) -> Instant {
+        self.start + Duration::from_nanos(ns)
+    }
+
+    /// A message has come to a subscriber.
+    pub fn receive(&self, subscriber: u32, payload: &[u8]) {
+        let now_ns = self.now_ns();
+        let publisher = self.tally.borrow_mut().receive(subscriber, payload, now_ns);
+        let room = publisher.and_then(|publisher| self.rooms.get(publisher as usize));
+        if let Some(room) = room.filter(|room| room.is_awaited.take()) {
+            room.notify.notify_one();
+        }
+    }
+
+    /// What was accepted did not last.
+    pub fn trouble(&self, why: String) {
+        self.trouble.borrow_mut().get_or_insert(why);
+    }
+
+    /// The first trouble, if there was any.
+    pub fn take_trouble(&self) -> Option<String> {
+        self.trouble.borrow_mut().take()
+    }
 }
 
 impl<'a> Load<'a> {
     /// No client yet.
-    pub fn new(setup: &'a Setup<'a>, prefix: &'a str) -> Result<Load<'a>, Error> {
-        let start = Instant::now();
-        Ok(Load {
-            setup,
-            prefix,
-            start,
-            poll: Poll::new().map_err(Error::Lost)?,
-            events: Events::with_capacity(1024),
-            buffer: vec![0; 64 * 1024],
-            slots: Vec::new(),
-            ready: Vec::new(),
-            unanswered: 0,
-            counts: Counts {
-                connecting: 0,
-                connect_us: report::histogram(),
-                latency_us: report::histogram(),
-                published: Vec::new(),
-                received: Vec::new(),
-                duplicates: 0,
-                last_arrival: start,
-            },
-        })
+    pub fn new(args: &'a Bench, setup: &'a Setup<'a>, plan: Plan) -> Load<'a> {
+        let counts = Counts {
+            start: Instant::now(),
+            connects: RefCell::new(ConnectTally::new(0)),
+            tally: RefCell::new(plan.tally()),
+            rooms: (0..plan.publishers).map(|_| Room::default()).collect(),
+            trouble: RefCell::default(),
+            plan,
+        };
+        let counts = Rc::new(counts);
+        let (publishers, subscribers, idle) = (Vec::new(), Vec::new(), Vec::new());
+        Load { args, setup, counts, publishers, subscribers, idle }
     }
 
-    /// Connects and subscribes all; how long it took, and each connection from TCP to CONNACK.
-    pub fn connect(&mut self, args: &Bench) -> Result<(Duration, Histogram<u64>), Error> {
-        let clients = args.clients as usize;
-        let (publishers, subscribers) = match args.scenario {
-            Scenario::Pairs => (clients, clients),
-            Scenario::FanOut => (1, clients),
-            Scenario::FanIn => (clients, 1),
-            Scenario::Connect => (0, 0),
-        };
-        let idle = if args.scenario == Scenario::Connect { clients } else { 0 };
-        let total = publishers + subscribers + idle;
-        self.counts.published = vec![0; publishers];
-        self.counts.received = vec![0; publishers];
-        let base = format!("bench/{}", std::process::id());
-        let bar = bar(total as u64, "connecting {wide_bar} {pos}/{len}");
-        let start = Instant::now();
+    /// Connects all. A refusal is an error, unless connections are what is measured.
+    pub async fn connect(&mut self) -> Result<(), Failure> {
+        let total = self.counts.plan.clients();
+        let bar = bar(u64::from(total), "connecting {wide_bar} {pos}/{len}");
+        let permits = Arc::new(Semaphore::new(CONNECTING_MAX));
+        let begin = self.counts.now_ns();
+        *self.counts.connects.borrow_mut() = ConnectTally::new(begin);
+        let mut attempts = Vec::with_capacity(total as usize);
         for index in 0..total {
-            self.wait_until(|load| load.counts.connecting < CONNECTING_MAX)?;
-            self.open(index)?;
-            bar.set_position(index as u64);
-            if let Some(slot) = self.slots.last_mut() {
-                if index < publishers {
-                    slot.role = Role::Publisher { topic: format!("{base}/{index}") };
-                } else if index < publishers + subscribers {
-                    slot.role =
-                        Role::Subscriber { sequences: vec![Sequence::default(); publishers] };
-                }
+            let due_ns = begin + self.connect_after(index, total).as_nanos() as u64;
+            if due_ns > self.counts.now_ns() {
+                sleep_until(self.counts.instant(due_ns)).await;
             }
+            // Nobody closes it.
+            let permit = permits.clone().acquire_owned().await.ok();
+            let attempt = self.open(index);
+            attempts.push(spawn_local(async move {
+                let result = attempt.await;
+                drop(permit);
+                result
+            }));
+            bar.set_position(u64::from(index));
         }
-        self.wait_until(|load| load.counts.connecting == 0)?;
-        let elapsed = start.elapsed();
-        for number in 0..subscribers {
-            let filter = match args.scenario {
-                Scenario::Pairs => format!("{base}/{number}"),
-                _ => format!("{base}/+"),
-            };
-            if let Some(slot) = self.slots.get_mut(publishers + number) {
-                let filters = [Subscription::new(&filter, args.qos.0)];
-                slot.link.client.subscribe(&filters, Properties::NONE)?;
-                self.unanswered += 1;
-                self.queue(publishers + number);
-            }
-        }
-        self.wait_until(|load| load.unanswered == 0)?;
-        bar.finish_and_clear();
-        Ok((elapsed, self.counts.connect_us.clone()))
-    }
-
-    fn open(&mut self, index: usize) -> Result<(), Error> {
-        let client_id = format!("{}{}-{index}", self.prefix, std::process::id());
-        // Clients that only wait are not looked at, so they could not ping.
-        let connect = Connect { client_id: &client_id, keep_alive_s: 0, ..self.setup.connect() };
-        let limits = Limits { max_in_flight: u16::MAX, ..Limits::default() };
-        let since = Instant::now();
-        let address = &self.setup.address;
-        let mut link = Link::connect(address, CONNECT_TIMEOUT, limits, &connect, self.now())?;
-        link.register(self.poll.registry(), Token(index)).map_err(Error::Lost)?;
-        let connecting_since = Some(since);
-        self.counts.connecting += 1;
-        self.slots.push(Slot { link, queued: false, connecting_since, role: Role::Idle });
-        self.queue(index);
-        self.turn(Duration::ZERO)
-    }
-
-    /// Publishes for `duration`, then waits for what is under way.
-    pub fn publish(&mut self, args: &Bench, duration: Duration) -> Result<report::Result, Error> {
-        let fan = if args.scenario == Scenario::FanOut { u64::from(args.clients) } else { 1 };
-        let mut payload = vec![0; args.payload as usize];
-        let bar = bar(duration.as_millis() as u64, "{msg} {wide_bar} {eta}");
-        let start = Instant::now();
-        self.counts.last_arrival = start;
-        let mut shown = start;
-        while start.elapsed() < duration {
-            self.publish_some(args, fan, start, &mut payload)?;
-            self.turn(TICK)?;
-            if shown.elapsed() > Duration::from_millis(100) {
-                shown = Instant::now();
-                let received: u64 = self.counts.received.iter().sum();
-                let rate = received as f64 / start.elapsed().as_secs_f64();
-                bar.set_position(start.elapsed().as_millis() as u64);
-                bar.set_message(format!("{rate:.0} messages/s"));
+        let mut failure = None;
+        for (index, attempt) in (0..).zip(attempts) {
+            match finished(attempt).await? {
+                Ok(client) => self.keep(index, client),
+                Err(error) => failure = Some(error),
             }
         }
         bar.finish_and_clear();
-        let published: u64 = self.counts.published.iter().sum();
-        self.counts.last_arrival = self.counts.last_arrival.max(Instant::now());
-        while self.counts.received.iter().sum::<u64>() < published * fan
-            && self.counts.last_arrival.elapsed() < SILENCE
-        {
-            self.turn(TICK)?;
+        let only_connects = self.counts.plan.scenario == Scenario::Connect;
+        match failure {
+            Some(error) if !only_connects || self.counts.connects.borrow().accepted() == 0 => {
+                Err(self.setup.failure(&error))
+            }
+            _ => Ok(()),
         }
-        let received: u64 = self.counts.received.iter().sum();
-        Ok(report::Result {
-            published,
-            received,
-            lost: (published * fan).saturating_sub(received),
-            duplicates: self.counts.duplicates,
-            elapsed: self.counts.last_arrival - start,
-            latency_us: self.counts.latency_us.clone(),
-            memory_bytes: None,
-        })
     }
 
-    /// As much as the rate or the window allows now.
-    fn publish_some(
-        &mut self,
-        args: &Bench,
-        fan: u64,
-        start: Instant,
-        payload: &mut [u8],
-    ) -> Result<(), Error> {
-        let publishers = self.counts.published.len();
-        let mut allowed = match args.rate {
-            0 => u64::MAX,
-            rate => {
-                let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
-                due.saturating_sub(self.counts.published.iter().sum())
+    /// When a connection is to be made, from the begin.
+    fn connect_after(&self, index: u32, total: u32) -> Duration {
+        let only_connects = self.counts.plan.scenario == Scenario::Connect;
+        if only_connects && self.args.rate > 0 {
+            return Duration::from_secs_f64(f64::from(index) / self.args.rate as f64);
+        }
+        Duration::from_secs(self.args.ramp) * index / total.max(1)
+    }
+
+    fn open(&self, index: u32) -> impl Future<Output = Result<Client, Error>> + use<> {
+        let prefix = self.args.connection.id_prefix.as_deref().unwrap_or("bench-");
+        let builder = self
+            .setup
+            .builder()
+            .client_id(format!("{prefix}{}-{index}", std::process::id()))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .drain_timeout(SILENCE)
+            .max_in_flight(u16::MAX)
+            .receive_maximum(u16::MAX)
+            .topic_aliases(0, 0)
+            .reconnect(false);
+        let counts = self.counts.clone();
+        async move {
+            let since_ns = counts.now_ns();
+            let result = builder.connect().await;
+            match &result {
+                Ok(_) => counts.connects.borrow_mut().accept(since_ns, counts.now_ns()),
+                Err(error) => counts.connects.borrow_mut().refuse(error.to_string()),
             }
+            result
+        }
+    }
+
+    fn keep(&mut self, index: u32, client: Client) {
+        let Plan { publishers, subscribers, .. } = self.counts.plan;
+        let list = match index {
+            index if index < publishers => &mut self.publishers,
+            index if index < publishers + subscribers => &mut self.subscribers,
+            _ => &mut self.idle,
         };
-        // What is lost must not close the window for ever.
-        let stalled = self.counts.last_arrival.elapsed() > SILENCE;
-        let mut blocked = 0;
-        let mut index = 0;
-        while allowed > 0 && blocked < publishers {
-            let sent = self.counts.published.get(index).copied().unwrap_or(0);
-            let arrived = self.counts.received.get(index).copied().unwrap_or(0);
-            let open = args.rate > 0 || stalled || sent * fan < arrived + args.window * fan;
-            if open && self.publish_one(index, sent, args, payload)? {
-                allowed -= 1;
-                blocked = 0;
+        list.push(client);
+    }
+
+    /// Subscribes whoever is to hear something.
+    pub async fn subscribe(&self) -> Result<(), Failure> {
+        let plan = &self.counts.plan;
+        for (number, client) in (0..).zip(&self.subscribers) {
+            let subscription = self.subscription(client, plan.filter(number)).await?;
+            if plan.scenario == Scenario::Request {
+                spawn_local(respond(
+                    self.counts.clone(),
+                    client.clone(),
+                    subscription,
+                    plan.response_topic(number),
+                ));
+                let requester = self.publishers.get(number as usize);
+                let Some(requester) = requester else { continue };
+                let responses = self.subscription(requester, plan.response_topic(number)).await?;
+                spawn_local(listen(self.counts.clone(), number, responses));
             } else {
-                blocked += 1;
-            }
-            index = (index + 1) % publishers;
-            if stalled && index == 0 {
-                self.counts.last_arrival = Instant::now();
-                break;
+                spawn_local(listen(self.counts.clone(), number, subscription));
             }
         }
         Ok(())
     }
 
-    /// False if the client has no room.
-    fn publish_one(
-        &mut self,
-        index: usize,
-        sequence: u64,
-        args: &Bench,
-        payload: &mut [u8],
-    ) -> Result<bool, Error> {
-        let sent_ns = self.start.elapsed().as_nanos() as u64;
-        let Some(slot) = self.slots.get_mut(index) else { return Ok(false) };
-        let Role::Publisher { topic } = &slot.role else { return Ok(false) };
-        Stamp { publisher: index as u32, sequence, sent_ns }.write(payload);
-        let properties = Properties::new(&self.setup.lists.publish);
-        let publish = Publish { qos: args.qos.0, properties, ..Publish::new(topic, payload) };
-        match slot.link.client.publish(&publish) {
-            Ok(_) => {}
-            Err(whimbrel_client::CommandError::Full) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(published) = self.counts.published.get_mut(index) {
-            *published += 1;
-        }
-        self.queue(index);
-        Ok(true)
+    /// Nothing that comes is dropped on this side.
+    pub async fn subscription(
+        &self,
+        client: &Client,
+        filter: String,
+    ) -> Result<Subscription, Failure> {
+        let name = filter.clone();
+        let filter = Filter::new(filter).qos(self.args.qos.0).queue(4096, WhenFull::Wait);
+        let subscribed = client.subscribe(filter).await;
+        subscribed.map_err(|error| self.setup.failed(1, format!("{name}: {error}")))
     }
 
-    fn wait_until(&mut self, done: impl Fn(&Load<'_>) -> bool) -> Result<(), Error> {
-        let until = Instant::now() + Duration::from_secs(30);
-        while !done(self) {
-            if Instant::now() > until {
-                return Err(Error::Timeout);
-            }
-            self.turn(Duration::from_millis(50))?;
+    /// Publishes for the warm-up and the duration, then waits for what is under way. `measure` is
+    /// called at the end of the warm-up.
+    pub async fn publish(&self, measure: impl FnOnce()) -> Result<(), Failure> {
+        let warm_up = Duration::from_secs(self.args.warm_up);
+        let begin = Instant::now();
+        let end = begin + warm_up + Duration::from_secs(self.args.duration);
+        self.counts.tally.borrow_mut().measure_from(u64::MAX);
+        let mut tasks = Vec::new();
+        for (index, client) in (0..).zip(&self.publishers) {
+            let pace = Pace {
+                rate: self.args.rate,
+                publishers: self.counts.plan.publishers,
+                begin_ns: self.counts.now_ns(),
+            };
+            tasks.push(spawn_local(publisher(
+                self.counts.clone(),
+                client.clone(),
+                index,
+                self.message(index),
+                pace,
+                Until { end, window: self.window() },
+            )));
         }
+        sleep_until(begin + warm_up).await;
+        measure();
+        let measured_from = self.counts.now_ns();
+        self.counts.tally.borrow_mut().measure_from(measured_from);
+        self.show(begin + warm_up, end).await;
+        for task in tasks {
+            finished(task).await?;
+        }
+        self.settle().await;
         Ok(())
     }
 
-    fn queue(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index)
-            && !slot.queued
-        {
-            slot.queued = true;
-            self.ready.push(index);
+    /// Without stamp.
+    pub fn message(&self, publisher: u32) -> Message {
+        let payload = vec![0; self.args.payload as usize];
+        let mut message =
+            Message::new(self.counts.plan.topic(publisher), payload).qos(self.args.qos.0);
+        for property in &self.setup.lists.publish {
+            message = message.property(*property);
+        }
+        message
+    }
+
+    /// Messages of a publisher that may be under way. None: as many as the rate makes.
+    fn window(&self) -> Option<u64> {
+        match self.counts.plan.scenario {
+            Scenario::Latency | Scenario::Request => Some(1),
+            _ if self.args.rate == 0 => Some(self.args.window),
+            _ => None,
         }
     }
 
-    /// Drives each ready client once; waits for one if there is none.
-    fn turn(&mut self, timeout: Duration) -> Result<(), Error> {
-        let timeout = if self.ready.is_empty() { timeout } else { Duration::ZERO };
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(Error::Lost(error));
-            }
-            _ => {}
+    async fn show(&self, begin: Instant, end: Instant) {
+        let bar = bar((end - begin).as_millis() as u64, "{msg} {wide_bar} {eta}");
+        let mut shown = (begin, self.counts.tally.borrow().arrived());
+        while Instant::now() < end {
+            sleep_until(end.min(shown.0 + TICK)).await;
+            let now = Instant::now();
+            let arrived = self.counts.tally.borrow().arrived();
+            let rate = (arrived - shown.1) as f64 / (now - shown.0).as_secs_f64().max(1e-3);
+            bar.set_position((now - begin).as_millis() as u64);
+            bar.set_message(format!("{rate:.0} messages/s"));
+            shown = (now, arrived);
         }
-        for event in &self.events {
-            let index = event.token().0;
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.link.handle_ready(event.is_readable(), event.is_writable());
-                if !slot.queued {
-                    slot.queued = true;
-                    self.ready.push(index);
-                }
-            }
-        }
-        let now = self.now();
-        for index in std::mem::take(&mut self.ready) {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            slot.queued = false;
-            let driven = slot.link.drive(now, &mut self.buffer);
-            let answered = self.counts.handle_events(slot, self.start)?;
-            driven?;
-            // The answers to what came go out now, not when the socket reports next.
-            slot.link.write(now)?;
-            let again = slot.link.is_ready();
-            self.unanswered -= answered;
-            if again {
-                self.queue(index);
-            }
-        }
-        Ok(())
+        bar.finish_and_clear();
     }
 
-    /// Ends all connections as they should end; what goes wrong now changes no figure.
-    pub fn disconnect(&mut self) {
-        let now = self.now();
-        for slot in &mut self.slots {
-            let _ = slot.link.client.disconnect(&Disconnect::new(ReasonCode::Success));
-            let _ = slot.link.write(now);
+    /// Waits until everything has come, or nothing comes any more.
+    pub async fn settle(&self) {
+        let (mut arrived, mut since) = (self.counts.tally.borrow().arrived(), Instant::now());
+        while self.counts.tally.borrow().missing() > 0 && since.elapsed() < SILENCE {
+            sleep(Duration::from_millis(1)).await;
+            let now_arrived = self.counts.tally.borrow().arrived();
+            if now_arrived > arrived {
+                (arrived, since) = (now_arrived, Instant::now());
+            }
         }
     }
 
-    fn now(&self) -> Millis {
-        Millis(self.start.elapsed().as_millis() as u64)
+    /// Ends all connections as they should end, and counts those that have ended before.
+    pub async fn disconnect(&mut self) {
+        let all = [&mut self.publishers, &mut self.subscribers, &mut self.idle];
+        let mut tasks = Vec::new();
+        for client in all.into_iter().flat_map(std::mem::take) {
+            if !client.is_connected() {
+                self.counts.connects.borrow_mut().disconnect();
+            }
+            // What goes wrong now changes no figure.
+            tasks.push(spawn_local(async move {
+                let _ = client.disconnect().await;
+            }));
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
     }
 }
 
-impl Counts {
-    /// How many subscriptions were answered.
-    fn handle_events(&mut self, slot: &mut Slot, start: Instant) -> Result<usize, Error> {
-        let Slot { link, connecting_since, role, .. } = slot;
-        let mut answered = 0;
-        let now_ns = start.elapsed().as_nanos() as u64;
-        while let Some(event) = link.poll_event() {
-            match event {
-                Event::Message(message) => self.handle_message(role, message.payload, now_ns),
-                Event::Connected { .. } => {
-                    if let Some(since) = connecting_since.take() {
-                        self.connecting -= 1;
-                        self.connect_us.saturating_record(since.elapsed().as_micros() as u64);
-                    }
-                }
-                Event::Subscribed(ack) => {
-                    if let Some(reason) = ack.codes.iter().find(|code| code.is_error()) {
-                        return Err(Error::Refused(reason, None));
-                    }
-                    answered += 1;
-                }
-                Event::Refused(ack) => return Err(Error::Refused(ack.reason, None)),
-                Event::Disconnected(packet) => {
-                    return Err(Error::Disconnected(packet.reason, None));
-                }
-                Event::Failed(failure) => return Err(failure.into()),
-                _ => {}
-            }
-        }
-        Ok(answered)
-    }
+/// The result of a task that nobody aborts.
+pub async fn finished<T>(task: JoinHandle<T>) -> Result<T, Failure> {
+    task.await.map_err(|error| Failure::new(1, format!("a client of the bench failed: {error}")))
+}
 
-    fn handle_message(&mut self, role: &mut Role, payload: &[u8], now_ns: u64) {
-        let Role::Subscriber { sequences } = role else { return };
-        let Some(stamp) = Stamp::read(payload) else { return };
-        let publisher = stamp.publisher as usize;
-        let Some(sequence) = sequences.get_mut(publisher) else { return };
-        if !sequence.take(stamp.sequence) {
-            self.duplicates += 1;
+async fn listen(counts: Rc<Counts>, number: u32, mut subscription: Subscription) {
+    while let Some(message) = subscription.next().await {
+        counts.receive(number, &message.payload);
+    }
+}
+
+async fn respond(
+    counts: Rc<Counts>,
+    client: Client,
+    mut requests: Subscription,
+    response_topic: String,
+) {
+    let topic: Arc<str> = response_topic.into();
+    while let Some(request) = requests.next().await {
+        let response = Message::new(topic.clone(), request.payload.clone()).qos(request.qos);
+        match client.publish(response).await {
+            // The requester tells whether it arrived.
+            Ok(completion) => drop(completion),
+            Err(error) => return counts.trouble(error.to_string()),
+        }
+    }
+}
+
+/// When messages are due: those of all publishers follow each other at equal distances.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Of all publishers together; 0: at once.
+    rate: u64,
+    publishers: u32,
+    begin_ns: u64,
+}
+
+impl Pace {
+    fn due_ns(self, publisher: u32, number: u64) -> u64 {
+        if self.rate == 0 {
+            return 0;
+        }
+        let place = number as f64 * f64::from(self.publishers) + f64::from(publisher);
+        self.begin_ns + (place * 1e9 / self.rate as f64) as u64
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Until {
+    end: Instant,
+    window: Option<u64>,
+}
+
+async fn publisher(
+    counts: Rc<Counts>,
+    client: Client,
+    index: u32,
+    message: Message,
+    pace: Pace,
+    until: Until,
+) {
+    let mut payload = message.payload.to_vec();
+    let message = Message { payload: Bytes::new(), ..message };
+    let end_ns = (until.end - counts.start).as_nanos() as u64;
+    let mut first = None;
+    for number in 0.. {
+        // Looked at as rarely as can be: it costs as much as a message.
+        let mut now_ns = counts.now_ns();
+        let due_ns = pace.due_ns(index, number);
+        if due_ns > now_ns {
+            sleep_until(counts.instant(due_ns.min(end_ns))).await;
+            now_ns = counts.now_ns();
+        }
+        let is_open = |window| counts.tally.borrow().has_room(index, window);
+        if let Some(window) = until.window.filter(|window| !is_open(*window)) {
+            wait_for_room(&counts, index, window, until.end).await;
+            now_ns = counts.now_ns();
+        }
+        if now_ns >= end_ns {
+            break;
+        }
+        counts.tally.borrow_mut().publish(index, now_ns).write(&mut payload);
+        let payload = Bytes::copy_from_slice(&payload);
+        match client.publish(Message { payload, ..message.clone() }).await {
+            Ok(completion) if first.is_none() && message.qos > QoS::AtMostOnce => {
+                first = Some(completion);
+            }
+            Ok(completion) => drop(completion),
+            Err(PublishError::Closed(None)) => break,
+            Err(error) => return counts.trouble(error.to_string()),
+        }
+    }
+    // What the broker says to the first message tells why none arrives.
+    if let Some(completion) = first
+        && let Ok(Err(error)) = timeout(SILENCE, completion).await
+    {
+        counts.trouble(error.to_string());
+    }
+}
+
+async fn wait_for_room(counts: &Counts, index: u32, window: u64, end: Instant) {
+    let Some(room) = counts.rooms.get(index as usize) else { return };
+    while !counts.tally.borrow().has_room(index, window) && Instant::now() < end {
+        room.is_awaited.set(true);
+        let wait = end.saturating_duration_since(Instant::now()).min(SILENCE);
+        if timeout(wait, room.notify.notified()).await.is_err() {
+            // What is lost must not close the window for ever.
             return;
         }
-        if let Some(received) = self.received.get_mut(publisher) {
-            *received += 1;
-        }
-        self.last_arrival = Instant::now();
-        self.latency_us.saturating_record(now_ns.saturating_sub(stamp.sent_ns) / 1000);
     }
 }
 
 /// Only on a terminal; elsewhere it draws nothing.
-fn bar(len: u64, template: &str) -> ProgressBar {
+pub fn bar(len: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(len);
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishers_take_turns_at_the_rate_of_all() {
+        let pace = Pace { rate: 1000, publishers: 2, begin_ns: 5 };
+        let due = |publisher, number| pace.due_ns(publisher, number);
+        assert_eq!(
+            [due(0, 0), due(1, 0), due(0, 1), due(1, 1)],
+            [5, 1_000_005, 2_000_005, 3_000_005]
+        );
+        assert_eq!(Pace { rate: 0, ..pace }.due_ns(1, 9), 0);
     }
 }

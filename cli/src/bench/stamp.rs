@@ -1,7 +1,12 @@
-//! The stamp at the start of each payload, from which loss, repetition and latency are counted.
+//! The stamp at the start of each payload, from which loss, repetition, order and latency are told.
+
+use std::collections::BTreeMap;
 
 /// Length of a stamp in bytes.
 pub const LEN: usize = 20;
+
+/// Gaps of one sequence that are remembered; what fills an older one counts as a repetition.
+const GAPS_MAX: usize = 1024;
 
 /// Which message of which publisher, sent when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +25,12 @@ impl Stamp {
             &self.sequence.to_be_bytes(),
             &self.sent_ns.to_be_bytes(),
         ];
-        payload.iter_mut().zip(fields.concat()).for_each(|(to, from)| *to = from);
+        let mut rest = payload;
+        for field in fields {
+            let Some((place, after)) = rest.split_at_mut_checked(field.len()) else { return };
+            place.copy_from_slice(field);
+            rest = after;
+        }
     }
 
     /// None for a payload that is not of the bench.
@@ -36,24 +46,59 @@ impl Stamp {
     }
 }
 
-/// The sequence of one publisher as one subscriber sees it. TCP and the broker keep order, so a
-/// number that does not grow is a repetition.
-#[derive(Clone, Copy, Debug, Default)]
+/// How a message came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// For the first time, after all that were sent before it or in their place.
+    InOrder,
+    /// For the first time, after one that was sent later.
+    Late,
+    /// Once more.
+    Duplicate,
+}
+
+/// The messages of one publisher as one subscriber sees them.
+#[derive(Clone, Debug, Default)]
 pub struct Sequence {
     next: u64,
+    /// Numbers that were jumped over: first and one after the last.
+    gaps: BTreeMap<u64, u64>,
 }
 
 impl Sequence {
-    /// True if the message is new.
-    pub fn take(&mut self, sequence: u64) -> bool {
-        let new = sequence >= self.next;
-        self.next = self.next.max(sequence + 1);
-        new
+    /// Takes note of the message with this number.
+    pub fn take(&mut self, number: u64) -> Arrival {
+        if number >= self.next {
+            if number > self.next {
+                self.gaps.insert(self.next, number);
+                if self.gaps.len() > GAPS_MAX {
+                    self.gaps.pop_first();
+                }
+            }
+            self.next = number.saturating_add(1);
+            return Arrival::InOrder;
+        }
+        let gap = self.gaps.range(..=number).next_back().map(|(start, end)| (*start, *end));
+        let Some((start, end)) = gap.filter(|(_, end)| number < *end) else {
+            return Arrival::Duplicate;
+        };
+        self.gaps.remove(&start);
+        if start < number {
+            self.gaps.insert(start, number);
+        }
+        if number + 1 < end {
+            self.gaps.insert(number + 1, end);
+        }
+        Arrival::Late
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -66,9 +111,30 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_told_from_gaps() {
+    fn repetitions_gaps_and_disorder_are_told_apart() {
+        use Arrival::{Duplicate, InOrder, Late};
         let mut sequence = Sequence::default();
-        let new: Vec<_> = [0, 1, 1, 4, 2, 5].map(|n| sequence.take(n)).into();
-        assert_eq!(new, [true, true, false, true, false, true]);
+        let arrivals: Vec<_> = [0, 1, 1, 4, 2, 2, 5, 3].map(|n| sequence.take(n)).into();
+        assert_eq!(
+            arrivals,
+            [InOrder, InOrder, Duplicate, InOrder, Late, Duplicate, InOrder, Late]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_sequence_is_right_whatever_comes(numbers in prop::collection::vec(0_u64..40, 0..80)) {
+            let mut sequence = Sequence::default();
+            let mut seen = BTreeSet::new();
+            for number in numbers {
+                let highest = seen.last().copied();
+                let expected = match (seen.insert(number), highest) {
+                    (false, _) => Arrival::Duplicate,
+                    (true, Some(highest)) if number < highest => Arrival::Late,
+                    (true, _) => Arrival::InOrder,
+                };
+                prop_assert_eq!(sequence.take(number), expected);
+            }
+        }
     }
 }

@@ -23,10 +23,9 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use whimbrel_client::{Builder, Client, Login, Message};
-use whimbrel_codec::{Property, Version};
+use whimbrel_codec::Version;
 
-use crate::args::{Connection, QosArg, Setup};
+use crate::args::{Connection, QosArg};
 use crate::failure::Failure;
 use crate::topic;
 use driver::{Driver, now_ms};
@@ -81,7 +80,7 @@ pub fn run(args: &Shell) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(1, format!("no event loop: {error}")))?;
     runtime.block_on(async {
-        let client = builder(&setup).connect().await.map_err(|error| setup.failure(&error))?;
+        let client = setup.builder().drain_timeout(DRAIN).connect().await.map_err(|error| setup.failure(&error))?;
         let mut model = Model::new(setup.address.to_string(), Limits::default(), now_ms());
         model.time_zone = TimeZone::system();
         // https://no-color.org
@@ -89,35 +88,4 @@ pub fn run(args: &Shell) -> Result<(), Failure> {
         let screen = Screen::open().map_err(failed)?;
         Driver::new(model, screen, client).run(&filters, args.qos.0).await.map_err(failed)
     })
-}
-
-/// A client as the flags want it.
-fn builder(setup: &Setup<'_>) -> Builder {
-    let connect = setup.connect();
-    let password = connect.password.map(<[u8]>::to_vec);
-    let mut builder = Client::builder_for(setup.address.clone())
-        .version(connect.version)
-        .client_id(connect.client_id)
-        .clean_start(connect.clean_start)
-        .keep_alive_s(connect.keep_alive_s)
-        .login(Login::password(connect.user_name.map(str::to_owned), password))
-        .drain_timeout(DRAIN);
-    for property in connect.properties {
-        builder = builder.connect_property(property);
-    }
-    for property in &setup.lists.disconnect {
-        builder = builder.disconnect_property(*property);
-    }
-    if let Some(will) = connect.will {
-        let mut message = Message::new(will.topic, will.payload.to_vec());
-        let mut delay_s = 0;
-        for property in will.properties {
-            match property {
-                Property::WillDelayIntervalS(seconds) => delay_s = seconds,
-                property => message = message.property(property),
-            }
-        }
-        builder = builder.will(message.qos(will.qos).retain(will.retain), delay_s);
-    }
-    builder
 }

@@ -12,6 +12,8 @@ use super::support::PATIENCE;
 pub enum Answer {
     /// 200 with this JSON.
     Json(String),
+    /// 200 with the JSON that is made for this request.
+    Made(Arc<dyn Fn() -> String + Send + Sync>),
     /// A status without a body.
     Status(u16),
     /// The connection is closed without a word.
@@ -97,6 +99,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     };
     let (status, body) = match answer {
         Answer::Json(body) => (200, body),
+        Answer::Made(make) => (200, make()),
         Answer::Status(status) => (status, String::new()),
         Answer::Down | Answer::Silence => return,
     };

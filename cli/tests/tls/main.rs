@@ -6,6 +6,7 @@
 mod support;
 
 mod certificates;
+mod client;
 mod peers;
 mod proxy;
 mod setup;

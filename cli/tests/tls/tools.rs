@@ -193,3 +193,14 @@ fn certs_keeps_what_exists_and_hides_keys() {
     assert_eq!(code, Some(2));
     assert!(errors.contains("cannot be the name of a client"), "{errors}");
 }
+
+#[test]
+fn our_bench_measures_through_tls() {
+    let certs = Certs::new(&[]);
+    let broker = broker(&certs.table(""));
+    let words = ["whimbrel", "bench", "latency", "--rate", "100", "-q", "1", "--json"];
+    let mut bench = tool(&words, &broker, &certs);
+    let (code, text, _) = outcome(bench.args(["--duration", "1", "--warm-up", "0"]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\"transport\":\"tls\"") && text.contains("\"lost\":0"), "{text}");
+}

@@ -36,6 +36,10 @@ impl Broker {
         panic!("mosquitto does not start");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     fn try_start(lines: &str, dir: PathBuf) -> Option<Broker> {
         let (port, websocket_port) = (free_port(), free_port());
         let unix = dir.join("socket");

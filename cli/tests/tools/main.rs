@@ -4,8 +4,10 @@
 mod bench;
 mod broker;
 mod exit_codes;
+mod network;
 mod publish;
 mod record;
 mod request;
+mod simulate;
 mod subscribe;
 mod tool;

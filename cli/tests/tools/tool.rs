@@ -43,6 +43,7 @@ pub fn start(command: &str, words: &[&str]) -> Tool {
         .arg(command)
         .args(words)
         .env("TZ", "UTC")
+        .env("XDG_CONFIG_HOME", "/nowhere")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -70,7 +71,7 @@ pub fn start_on(broker: &Broker, command: &str, words: &[&str]) -> Tool {
 /// A `sub` whose subscriptions are acknowledged.
 pub fn subscribed(broker: &Broker, words: &[&str]) -> Tool {
     let mut tool = start_on(broker, "sub", &[&["-d"], words].concat());
-    tool.wait_for("SUBACK");
+    tool.wait_for("all subscriptions are answered");
     tool
 }
 
@@ -88,6 +89,11 @@ impl Tool {
         panic!("no {text} on stderr: {}", self.heard);
     }
 
+    /// Writes to stdin, which stays open.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.process.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
     pub fn input(mut self, bytes: &[u8]) -> Tool {
         self.process.stdin.take().unwrap().write_all(bytes).unwrap();
         self
@@ -98,9 +104,15 @@ impl Tool {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits for the end; too long a wait fails.
+    /// Closes stdin, and waits for the end; too long a wait fails.
     pub fn done(mut self) -> Done {
         drop(self.process.stdin.take());
+        self.ended()
+    }
+
+    /// Waits for the end while stdin stays open.
+    pub fn ended(mut self) -> Done {
+        let stdin = self.process.stdin.take();
         let stdout = self.process.stdout.take();
         let output = std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -119,6 +131,7 @@ impl Tool {
             }
         };
         self.stderr.read_to_string(&mut self.heard).unwrap();
+        drop(stdin);
         let stdout = String::from_utf8(output.join().unwrap()).unwrap();
         Done { code: status.code(), stdout, stderr: self.heard }
     }

@@ -1,103 +1,13 @@
-use alloc::format;
+//! What the specification demands of a client, one test each.
+
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use whimbrel_codec::*;
 
-use crate::{Client, Error, Event, Failure, Limits, Millis};
-
-const T0: Millis = Millis(1_000);
-
-/// A client and the other end of its connection, spoken to in packets.
-struct Script {
-    client: Client<'static>,
-    version: Version,
-}
-
-impl Script {
-    fn new(version: Version) -> Script {
-        Script::with(Limits::default(), version)
-    }
-
-    fn with(limits: Limits, version: Version) -> Script {
-        Script { client: Client::new(limits), version }
-    }
-
-    fn connected(version: Version) -> Script {
-        let mut script = Script::new(version);
-        script.connect(&Connect::new(version, "c"), &connack(false, &[]));
-        script
-    }
-
-    /// Connects, and returns what follows CONNECT.
-    fn connect(&mut self, connect: &Connect<'_>, ack: &ConnAck<'_>) -> Vec<String> {
-        self.client.connect(T0, connect).unwrap();
-        assert!(self.sent()[0].starts_with("Connect("));
-        self.recv(Packet::ConnAck(*ack));
-        assert!(matches!(self.client.poll_event(), Some(Event::Connected { .. })));
-        self.sent()
-    }
-
-    /// What the client sends, in debug form.
-    fn sent(&mut self) -> Vec<String> {
-        let Some(mut bytes) = self.client.poll_transmit() else { return vec![] };
-        let len = bytes.len();
-        let mut sent = vec![];
-        while let Some(frame) = Frame::parse(bytes, u32::MAX).unwrap() {
-            sent.push(format!("{:?}", Packet::decode(self.version, &frame, bytes).unwrap()));
-            bytes = &bytes[frame.packet_len()..];
-        }
-        self.client.handle_transmitted(T0, len);
-        sent
-    }
-
-    fn expect_sent(&mut self, packets: &[Packet<'_>]) {
-        let expected: Vec<_> = packets.iter().map(|packet| format!("{packet:?}")).collect();
-        assert_eq!(self.sent(), expected);
-    }
-
-    fn recv(&mut self, packet: Packet<'_>) {
-        let mut bytes = vec![];
-        packet.encode(self.version, &mut bytes).unwrap();
-        self.client.handle_bytes(T0, &bytes);
-    }
-
-    fn expect_event(&mut self, event: Event<'_>) {
-        assert_eq!(self.client.poll_event(), Some(event));
-    }
-
-    /// The client must find fault with the server, and say so if it can.
-    fn expect_fault(&mut self, reason: ReasonCode) {
-        match self.client.poll_event() {
-            Some(Event::Failed(Failure::ServerMisbehaved(error))) => {
-                assert_eq!(error.reason, reason)
-            }
-            other => panic!("{other:?}"),
-        }
-        if self.version.is_v5() {
-            self.expect_sent(&[Packet::Disconnect(Disconnect::new(reason))]);
-        }
-        assert!(self.client.is_closed());
-        assert_eq!(self.client.poll_event(), None);
-    }
-}
-
-fn connack<'a>(session_present: bool, list: &'a [Property<'a>]) -> ConnAck<'a> {
-    let properties = Properties::new(list);
-    ConnAck { session_present, reason: ReasonCode::Success, properties }
-}
-
-fn id(n: u16) -> PacketId {
-    PacketId::new(n).unwrap()
-}
-
-fn publish(qos: QoS, n: Option<u16>) -> Publish<'static> {
-    Publish { qos, packet_id: n.and_then(PacketId::new), ..Publish::new("a", b"x") }
-}
-
-const QOS1: QoS = QoS::AtLeastOnce;
-const QOS2: QoS = QoS::ExactlyOnce;
+use super::script::{QOS1, QOS2, Script, T0, connack, id, lasting, publish};
+use crate::{Error, Event, Failure, Limits};
 
 #[test]
 fn qos_2_out_is_four_packets() {
@@ -222,6 +132,41 @@ fn a_session_that_the_server_lost_is_forgotten_and_counted() {
     s.recv(Packet::ConnAck(connack(false, &[])));
     s.expect_event(Event::Connected { ack: connack(false, &[]), discarded: 1 }); // [MQTT-3.2.2-5]
     assert_eq!(s.sent(), Vec::<String>::new());
+}
+
+#[test]
+fn what_belongs_to_a_session_ends_with_it() {
+    type Connected = fn(&mut Script);
+    let ended: [(Version, Connected); 4] = [
+        // With its connection.
+        (Version::V3_1_1, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),
+        (Version::V5, |s| drop(s.connect(&Connect::new(s.version, "c"), &connack(false, &[])))),
+        (Version::V5, |s| {
+            let never = [Property::SessionExpiryIntervalS(0)];
+            s.connect(&lasting(s.version), &connack(false, &never));
+        }),
+        (Version::V5, |s| {
+            s.connect(&lasting(s.version), &connack(false, &[]));
+        }),
+    ];
+    for (at, (version, connect)) in ended.into_iter().enumerate() {
+        let mut s = Script::new(version);
+        connect(&mut s);
+        s.client.publish(&publish(QOS2, None)).unwrap();
+        s.sent();
+        s.client.handle_connection_lost();
+        // By a clean start, though its CONNACK is lost.
+        if at == 3 {
+            s.client.connect(T0, &Connect::new(version, "c")).unwrap();
+            s.client.handle_connection_lost();
+        }
+        // The server has begun another session, and its first CONNACK was lost.
+        s.client.connect(T0, &lasting(version)).unwrap();
+        s.sent();
+        s.recv(Packet::ConnAck(connack(true, &[])));
+        s.expect_event(Event::Connected { ack: connack(true, &[]), discarded: 1 });
+        s.expect_sent(&[]);
+    }
 }
 
 #[test]
@@ -396,6 +341,10 @@ fn what_no_server_sends_is_a_fault() {
     let mut s = Script::connected(Version::V3_1_1);
     s.recv(Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
     s.expect_fault(ReasonCode::ProtocolError);
+    // Of a version that there is not, which DISCONNECT has no reason code for.
+    let mut s = Script::connected(Version::V5);
+    s.client.handle_bytes(T0, &[0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 9]);
+    s.expect_fault(ReasonCode::ProtocolError); // [MQTT-3.14.2-1]
 }
 
 #[test]
@@ -442,4 +391,235 @@ fn the_servers_disconnect_is_an_event() {
     s.recv(Packet::Disconnect(disconnect));
     s.expect_event(Event::Disconnected(disconnect));
     assert!(s.client.is_closed());
+}
+
+#[test]
+fn topics_that_come_again_are_sent_as_aliases() {
+    let mut s = Script::new(Version::V5);
+    s.client.set_automatic_topic_aliases(8);
+    let connect = lasting(s.version);
+    s.connect(&connect, &connack(false, &[Property::TopicAliasMaximum(1)]));
+    let named = Publish { qos: QOS1, ..Publish::new("a/b/c", b"x") };
+    s.client.publish(&Publish { qos: QoS::AtMostOnce, ..named }).unwrap();
+    s.client.publish(&named).unwrap();
+    let list = [Property::TopicAlias(1)];
+    let aliased = Publish { properties: Properties::new(&list), ..Publish::new("a/b/c", b"x") };
+    let known = Publish { topic: "", qos: QOS1, packet_id: Some(id(1)), ..aliased };
+    s.expect_sent(&[Packet::Publish(aliased), Packet::Publish(known)]);
+    // An application that gives its own would overwrite them.
+    assert_eq!(s.client.publish(&aliased), Err(Error::TopicAliasInvalid));
+    // They end with the connection: what is sent again has its topic [MQTT-3.3.2-7].
+    s.client.handle_connection_lost();
+    let sent = s.connect(&connect, &connack(true, &[]));
+    s.expect(&sent, &[Packet::Publish(Publish { dup: true, packet_id: Some(id(1)), ..named })]);
+    s.client.publish(&Publish { qos: QoS::AtMostOnce, ..named }).unwrap();
+    s.expect_sent(&[Packet::Publish(Publish { qos: QoS::AtMostOnce, ..named })]);
+}
+
+#[test]
+fn an_alias_of_the_application_is_not_sent_again() {
+    let mut s = Script::new(Version::V5);
+    let connect = lasting(s.version);
+    s.connect(&connect, &connack(false, &[Property::TopicAliasMaximum(4)]));
+    let list = [Property::ContentType("t"), Property::TopicAlias(3)];
+    let aliased = Publish { properties: Properties::new(&list), ..publish(QOS1, Some(1)) };
+    s.client.publish(&aliased).unwrap();
+    s.expect_sent(&[Packet::Publish(aliased)]);
+    s.client.handle_connection_lost();
+    let sent = s.connect(&connect, &connack(true, &[]));
+    let properties = Properties::new(&list[..1]);
+    s.expect(&sent, &[Packet::Publish(Publish { dup: true, properties, ..aliased })]);
+}
+
+#[test]
+fn output_waits_for_the_driver_when_a_session_goes_on() {
+    let limits = Limits { max_output_bytes: 20, ..Limits::default() };
+    let mut s = Script::with(limits, Version::V3_1_1);
+    let connect = lasting(s.version);
+    s.connect(&connect, &connack(false, &[]));
+    for _ in 0..5 {
+        s.client.publish(&publish(QOS1, None)).unwrap();
+        s.sent();
+    }
+    s.client.handle_connection_lost();
+    let sent = s.connect(&connect, &connack(true, &[]));
+    assert_eq!(sent.len(), 3); // Of eight bytes each.
+    assert_eq!(s.sent().len(), 2);
+}
+
+fn auth(reason: ReasonCode, list: &'static [Property<'static>]) -> Auth<'static> {
+    Auth { reason, properties: Properties::new(list) }
+}
+
+const SCRAM: &[Property<'static>] = &[Property::AuthenticationMethod("SCRAM")];
+const OTHER: &[Property<'static>] = &[Property::AuthenticationMethod("OTHER")];
+const CONTINUE: ReasonCode = ReasonCode::ContinueAuthentication;
+const AGAIN: ReasonCode = ReasonCode::Reauthenticate;
+
+fn authenticating() -> Script {
+    let mut s = Script::new(Version::V5);
+    let properties = Properties::new(SCRAM);
+    s.client.connect(T0, &Connect { properties, ..Connect::new(s.version, "c") }).unwrap();
+    s.sent();
+    s
+}
+
+#[test]
+fn authentication_goes_back_and_forth_and_again() {
+    let mut s = authenticating();
+    // It is the server's turn.
+    let step = auth(CONTINUE, SCRAM);
+    assert_eq!(s.client.authenticate(&step), Err(Error::AuthenticationOrder));
+    s.recv(Packet::Auth(step));
+    s.expect_event(Event::Auth(step));
+    // [MQTT-4.12.0-3] [MQTT-4.12.0-5]
+    assert_eq!(s.client.authenticate(&auth(CONTINUE, OTHER)), Err(Error::AuthenticationMethod));
+    assert_eq!(s.client.authenticate(&auth(AGAIN, SCRAM)), Err(Error::AuthenticationOrder));
+    s.client.authenticate(&step).unwrap();
+    s.expect_sent(&[Packet::Auth(step)]);
+    s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    assert!(!s.client.is_connected());
+    s.expect_event(Event::Connected { ack: connack(false, SCRAM), discarded: 0 });
+    // [MQTT-4.12.1-1]
+    assert_eq!(s.client.authenticate(&step), Err(Error::AuthenticationOrder));
+    s.client.authenticate(&auth(AGAIN, SCRAM)).unwrap();
+    assert_eq!(s.client.authenticate(&auth(AGAIN, SCRAM)), Err(Error::AuthenticationOrder));
+    s.recv(Packet::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.client.authenticate(&auth(AGAIN, SCRAM)).unwrap();
+}
+
+#[test]
+fn a_server_that_proves_nothing_changes_nothing() {
+    let mut s = Script::connected(Version::V5);
+    s.client.publish(&publish(QOS1, None)).unwrap();
+    s.client.handle_connection_lost();
+    let properties = Properties::new(SCRAM);
+    let connect = Connect { properties, clean_start: false, ..Connect::new(s.version, "c") };
+    s.client.connect(T0, &connect).unwrap();
+    s.sent();
+    s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.client.handle_connection_lost();
+    assert_eq!(s.client.in_flight(), 1);
+    s.client.connect(T0, &connect).unwrap();
+    s.sent();
+    s.recv(Packet::ConnAck(connack(true, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    s.expect_event(Event::Connected { ack: connack(true, SCRAM), discarded: 0 });
+    assert_eq!(s.sent().len(), 1, "it is sent again");
+}
+
+#[test]
+fn authentication_out_of_order_is_a_fault() {
+    // [MQTT-4.12.0-6] [MQTT-4.12.0-7]
+    let mut s = Script::connected(Version::V5);
+    assert_eq!(s.client.authenticate(&auth(AGAIN, SCRAM)), Err(Error::AuthenticationMethod));
+    s.recv(Packet::Auth(auth(CONTINUE, SCRAM)));
+    s.expect_fault(ReasonCode::ProtocolError);
+    let is_fault = |packet: Packet<'_>| {
+        let mut s = authenticating();
+        s.recv(packet);
+        let event = s.client.poll_event();
+        assert!(matches!(event, Some(Event::Failed(Failure::ServerMisbehaved(_)))), "{event:?}");
+    };
+    // [MQTT-4.12.0-5]
+    is_fault(Packet::Auth(auth(CONTINUE, OTHER)));
+    is_fault(Packet::ConnAck(connack(false, OTHER)));
+    is_fault(Packet::ConnAck(connack(false, &[])));
+    // Only CONNACK ends the exchange, and only clients begin another.
+    is_fault(Packet::Auth(auth(ReasonCode::Success, SCRAM)));
+    is_fault(Packet::Auth(auth(AGAIN, SCRAM)));
+    // Nothing was asked.
+    let mut s = authenticating();
+    s.recv(Packet::ConnAck(connack(false, SCRAM)));
+    s.expect_event(Event::Auth(auth(ReasonCode::Success, SCRAM)));
+    assert!(matches!(s.client.poll_event(), Some(Event::Connected { .. })));
+    s.recv(Packet::Auth(auth(CONTINUE, SCRAM)));
+    s.expect_fault(ReasonCode::ProtocolError);
+    let mut s = Script::connected(Version::V3_1_1);
+    assert_eq!(s.client.authenticate(&auth(AGAIN, SCRAM)), Err(Error::AuthenticationMethod));
+}
+
+#[test]
+fn filters_keep_to_the_rules_and_to_what_the_server_supports() {
+    let subscribe = |s: &mut Script, filter| {
+        let no_local = filter == "$share/g/no-local";
+        let subscription = Subscription { no_local, ..Subscription::new(filter, QOS1) };
+        s.client.subscribe(&[subscription], Properties::NONE)
+    };
+    // [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT-3.8.3-4]
+    let invalid =
+        ["", "#/a", "a#", "a+/b", "\0", "$share/g", "$share//a", "$share/g/", "$share/+/a"];
+    for filter in invalid.into_iter().chain(["$share/g/no-local"]) {
+        let mut s = Script::connected(Version::V5);
+        assert_eq!(subscribe(&mut s, filter), Err(Error::TopicFilterInvalid), "{filter}");
+    }
+    for filter in ["#", "+", "a/+/#", "/", "$share/g/+/a", "$SYS/#"] {
+        subscribe(&mut Script::connected(Version::V5), filter).unwrap();
+    }
+    subscribe(&mut Script::connected(Version::V3_1_1), "$share/g").unwrap();
+    let mut s = Script::new(Version::V5);
+    let none = [
+        Property::WildcardSubscriptionAvailable(0),
+        Property::SubscriptionIdentifierAvailable(0),
+        Property::SharedSubscriptionAvailable(0),
+    ];
+    s.connect(&Connect::new(s.version, "c"), &connack(false, &none));
+    assert_eq!(subscribe(&mut s, "a/#"), Err(Error::SubscriptionNotSupported));
+    assert_eq!(subscribe(&mut s, "$share/g/a"), Err(Error::SubscriptionNotSupported));
+    let list = [Property::SubscriptionIdentifier(1)];
+    let subscriptions = [Subscription::new("a", QOS1)];
+    let with_id = s.client.subscribe(&subscriptions, Properties::new(&list));
+    assert_eq!(with_id, Err(Error::SubscriptionNotSupported));
+    s.client.subscribe(&subscriptions, Properties::NONE).unwrap();
+}
+
+#[test]
+fn a_session_without_expiry_cannot_be_given_one_at_the_end() {
+    let list = [Property::SessionExpiryIntervalS(5)];
+    let with = Disconnect { reason: ReasonCode::Success, properties: Properties::new(&list) };
+    let mut s = Script::connected(Version::V5);
+    assert_eq!(s.client.disconnect(&with), Err(Error::SessionExpiryInvalid));
+    let mut s = Script::new(Version::V5);
+    let connect = Connect { properties: Properties::new(&list), ..Connect::new(s.version, "c") };
+    s.connect(&connect, &connack(false, &[]));
+    s.client.disconnect(&with).unwrap();
+    // [MQTT-3.14.2-2] The server has no say in it.
+    let mut s = Script::connected(Version::V5);
+    s.recv(Packet::Disconnect(with));
+    s.expect_fault(ReasonCode::ProtocolError);
+}
+
+#[test]
+fn requests_share_the_identifiers_and_end_with_the_connection() {
+    let mut s = Script::new(Version::V5);
+    let connect = lasting(s.version);
+    s.connect(&connect, &connack(false, &[Property::ReceiveMaximum(1)]));
+    let filter = [Subscription::new("a/#", QOS1)];
+    s.client.publish(&publish(QOS1, None)).unwrap();
+    s.client.publish(&publish(QOS1, None)).unwrap();
+    assert_eq!(s.client.subscribe(&filter, Properties::NONE), Ok(id(3)));
+    s.client.publish(&publish(QOS1, None)).unwrap();
+    // A SUBSCRIBE does not wait for the receive maximum, and no PUBACK answers it.
+    assert_eq!(s.sent().len(), 2);
+    let codes = Codes::new(&[1]);
+    let ack = SubAck { packet_id: id(3), properties: Properties::NONE, codes };
+    s.recv(Packet::SubAck(ack));
+    s.expect_event(Event::Subscribed(ack));
+    s.recv(Packet::PubAck(Ack::new(id(1))));
+    s.expect_event(Event::Published(Ack::new(id(1))));
+    s.expect_sent(&[Packet::Publish(publish(QOS1, Some(2)))]);
+    s.client.subscribe(&filter, Properties::NONE).unwrap();
+    assert_eq!(s.client.in_flight(), 2);
+    s.client.handle_connection_lost();
+    let sent = s.connect(&connect, &connack(true, &[]));
+    let again = |n| Packet::Publish(Publish { dup: true, ..publish(QOS1, Some(n)) });
+    // 4 was never sent, but after a lost connection who knows.
+    s.expect(&sent, &[again(2), Packet::Publish(publish(QOS1, Some(4)))]);
+    s.recv(Packet::PubAck(Ack::new(id(2))));
+    s.expect_event(Event::Published(Ack::new(id(2))));
+    s.recv(Packet::SubAck(SubAck { packet_id: id(5), ..ack }));
+    s.expect_fault(ReasonCode::ProtocolError);
 }

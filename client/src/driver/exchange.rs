@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use whimbrel_client_core::Event;
-use whimbrel_codec::{Auth, ConnAck, Disconnect, Properties, Property, ReasonCode};
+use whimbrel_codec::{ConnAck, Disconnect, Properties, Property, ReasonCode};
 
 use super::First;
-use crate::login::{Attempt, Conversation};
+use super::authentication::{Authentication, Renewal};
+use crate::login::Attempt;
 use crate::net::Link;
 use crate::state::{Closing, Phase, Shared, State};
 use crate::{Connected, Error, PropertyList, Status};
@@ -33,20 +34,20 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_LEN]);
 }
 
-type Renewal = Pin<Box<dyn Future<Output = Result<Attempt, Error>> + Send>>;
-
 pub(super) struct Exchange {
     shared: Arc<Shared>,
     link: Link,
     /// On its way to the socket, after the `written` bytes that are there.
     output: Vec<u8>,
     written: usize,
+    /// Something was taken that is not known to be written.
+    is_unconfirmed: bool,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// The authentication method, if there is one.
-    method: Option<String>,
-    conversation: Option<Box<dyn Conversation>>,
-    renew_at: Option<Instant>,
-    renewal: Option<Renewal>,
+    authentication: Authentication,
+    /// When to leave at the latest, for a new connection.
+    leaves_by: Option<Instant>,
+    /// DISCONNECT is said for its sake.
+    has_left: bool,
     /// Nothing was read, for the consumers' sake.
     is_full: bool,
     /// The core has events that it gives when there is room for what they lead to.
@@ -57,22 +58,21 @@ pub(super) struct Exchange {
 #[derive(Default)]
 struct After {
     connected: Option<Connected>,
-    auth: Option<(ReasonCode, Vec<u8>)>,
     error: Option<Error>,
 }
 
 impl Exchange {
     pub(super) fn new(shared: Arc<Shared>, link: Link, attempt: Attempt) -> Exchange {
         Exchange {
+            authentication: Authentication::new(shared.clone(), attempt),
             shared,
             link,
             output: Vec::new(),
             written: 0,
+            is_unconfirmed: true,
             timer: None,
-            method: attempt.shown.method.map(|(method, _)| method),
-            conversation: attempt.conversation,
-            renew_at: attempt.renew_at,
-            renewal: None,
+            leaves_by: None,
+            has_left: false,
             is_full: false,
             has_events: false,
         }
@@ -97,36 +97,41 @@ impl Exchange {
                     let _ = first.send(Ok(connected));
                 }
             }
-            progress |= self.poll_renewal(cx)?;
+            progress |= self.poll_authentication(cx)?;
             if !progress {
                 ready!(self.poll_idle(cx))?;
             }
             if self.is_over() {
-                return Poll::Ready(Ok(()));
+                let result = if self.has_left { Err(Error::TokenEnds) } else { Ok(()) };
+                return Poll::Ready(result);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// DISCONNECT is written.
+    /// DISCONNECT is written, or waits in vain for a store that fails.
     fn is_over(&self) -> bool {
         let state = self.shared.lock();
-        state.closing.is_some_and(|closing| closing.disconnect_sent)
-            && self.output.is_empty()
-            && state.core.is_closed()
+        let closing_said = state.closing.is_some_and(|c| c.disconnect_sent);
+        let is_late = state.closing.is_some_and(|c| c.deadline <= Instant::now());
+        let is_out = state.core.is_closed() || (closing_said && is_late);
+        (self.has_left || closing_said) && self.output.is_empty() && is_out
     }
 
     /// Writes what there is, as far as the socket takes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut progress = false;
-        loop {
+        for _ in 0..ROUNDS {
             if self.written == self.output.len() {
                 self.output.clear();
                 self.written = 0;
                 if !self.fill()? {
-                    if let Poll::Ready(result) = self.link.poll_flush(cx) {
+                    if (self.is_unconfirmed || self.link.has_pending())
+                        && let Poll::Ready(result) = self.link.poll_flush(cx)
+                    {
                         result?;
+                        self.is_unconfirmed = false;
                         self.shared.lock().outbox.handle_written();
                     }
                     return Ok(progress);
@@ -141,32 +146,43 @@ impl Exchange {
             }
             progress = true;
         }
+        Ok(true)
     }
 
     /// Takes output of the core; true if there was some.
     fn fill(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
         state.flush(now);
         if state.outbox.waiting > 0 && state.outbox.has_room() {
             self.shared.room_has_come();
         }
         self.disconnect_if_due(&mut state, now)?;
+        self.has_left |= self.leave_if_due(&mut state, now)?;
         let State { core, outbox, .. } = &mut *state;
         let Some(bytes) = core.poll_transmit() else { return Ok(false) };
-        let bytes = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        let len = outbox.allowed(bytes.len()).min(WRITE_LEN);
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Ok(false);
+        }
         self.output.extend_from_slice(bytes);
         let len = bytes.len();
         core.handle_transmitted(self.shared.millis(now), len);
         outbox.handle_taken(len);
+        self.is_unconfirmed = true;
         Ok(true)
     }
 
     /// Sends DISCONNECT once nothing is left to deliver, or there is no more time for it.
     fn disconnect_if_due(&self, state: &mut State, now: Instant) -> Result<(), Error> {
-        let Some(Closing { deadline, disconnect_sent: false }) = state.closing else {
+        let Some(Closing { deadline, disconnect_sent: false, is_abrupt }) = state.closing else {
             return Ok(());
         };
+        if is_abrupt {
+            return Err(Error::Lost(io::ErrorKind::ConnectionAborted.into()));
+        }
         if !state.outbox.is_done() && now < deadline {
             return Ok(());
         }
@@ -181,11 +197,28 @@ impl Exchange {
         let reason = ReasonCode::Success;
         let sent = state.core.disconnect(&Disconnect { reason, properties: properties.view() });
         match sent {
-            Ok(()) => state.closing = Some(Closing { deadline, disconnect_sent: true }),
+            Ok(()) => {
+                state.closing = Some(Closing { deadline, disconnect_sent: true, is_abrupt });
+            }
             Err(whimbrel_client_core::Error::Full) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Sends DISCONNECT for the sake of a new connection; true if it did. That one goes on with the
+    /// session; a session that does not stay is first brought to where nothing is lost with it.
+    fn leave_if_due(&self, state: &mut State, now: Instant) -> Result<bool, Error> {
+        let Some(leaves_by) = self.leaves_by.filter(|_| !self.has_left) else { return Ok(false) };
+        let is_ready = self.shared.config.session_stays() || state.outbox.is_calm();
+        if state.closing.is_some() || !state.is_online() || (!is_ready && now < leaves_by) {
+            return Ok(false);
+        }
+        match state.core.disconnect(&Disconnect::new(ReasonCode::Success)) {
+            Ok(()) => Ok(true),
+            Err(whimbrel_client_core::Error::Full) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads once; true if there was something.
@@ -221,23 +254,36 @@ impl Exchange {
     fn drain(&mut self, state: &mut State) -> Result<Option<Connected>, Error> {
         let mut after = After::default();
         let State { core, outbox, inbox, connection, .. } = state;
-        while let Some(event) = core.poll_event() {
+        while after.error.is_none()
+            && let Some(event) = core.poll_event()
+        {
             match event {
                 Event::Message(publish) => inbox.deliver(&publish, &self.shared, *connection),
                 Event::Published(ack) => outbox.handle_published(&ack),
                 Event::Received(packet_id) => outbox.handle_received(packet_id),
-                Event::Released(_) => {}
-                Event::Subscribed(ack) => inbox.handle_suback(&ack),
+                Event::Released(packet_id) => outbox.handle_arrival(packet_id, false),
+                Event::Subscribed(ack) => {
+                    if let Some((filter, reason)) = inbox.handle_suback(&ack) {
+                        self.shared.tell(Status::Subscribed { filter, reason });
+                    }
+                }
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
-                    outbox.handle_connected(ack.session_present);
-                    inbox.handle_connected(&ack);
-                    let data = auth_data(&ack.properties);
-                    after.auth = self.method.as_ref().map(|_| (ReasonCode::Success, data));
-                    after.connected = Some(connected(&ack));
+                    after.error = self.authentication.handle_connected().err();
+                    if after.error.is_none() {
+                        let assumed = self.shared.config.assumes_session();
+                        outbox.handle_connected(ack.session_present || assumed);
+                        inbox.handle_connected(&ack);
+                        after.connected = Some(connected(&ack));
+                    }
                 }
                 Event::Auth(auth) => {
-                    after.auth = Some((auth.reason, auth_data(&auth.properties)));
+                    let data = auth_data(&auth.properties);
+                    after.error = match auth.reason {
+                        ReasonCode::Success => self.authentication.handle_success(&data),
+                        _ => self.authentication.handle_challenge(data),
+                    }
+                    .err();
                 }
                 Event::Refused(ack) => {
                     let text = reason_string(&ack.properties);
@@ -250,6 +296,10 @@ impl Exchange {
                 Event::Failed(failure) => after.error = Some(Error::Failed(failure)),
             }
         }
+        if matches!(after.error, Some(Error::Login(_))) {
+            // Whoever it is gets nothing of what waits.
+            core.handle_connection_lost();
+        }
         self.has_events = !core.wants_bytes();
         for filter in inbox.take_missed() {
             self.shared.tell(Status::Missed { filter });
@@ -260,9 +310,6 @@ impl Exchange {
     fn act(&mut self, state: &mut State, after: After) -> Result<Option<Connected>, Error> {
         if let Some(error) = after.error {
             return Err(error);
-        }
-        if let Some((reason, data)) = after.auth {
-            self.authenticate(state, reason, &data)?;
         }
         let Some(mut connected) = after.connected else { return Ok(None) };
         if connected.client_id.is_empty() {
@@ -281,39 +328,14 @@ impl Exchange {
         Ok(Some(connected))
     }
 
-    /// The next step of an authentication.
-    fn authenticate(
-        &mut self,
-        state: &mut State,
-        reason: ReasonCode,
-        data: &[u8],
-    ) -> Result<(), Error> {
-        let (Some(method), Some(conversation)) = (&self.method, &mut self.conversation) else {
-            return Ok(());
-        };
-        if reason == ReasonCode::Success {
-            return conversation.finish(data).map_err(Error::Login);
-        }
-        let data = conversation.answer(data).map_err(Error::Login)?;
-        send_auth(state, ReasonCode::ContinueAuthentication, method, &data)
-    }
-
-    /// Shows something new before what was shown expires.
-    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        if self.renewal.is_none() && self.renew_at.is_some_and(|at| at <= Instant::now()) {
-            self.renew_at = None;
-            let shared = self.shared.clone();
-            self.renewal = Some(Box::pin(async move { shared.config.login.renew().await }));
-        }
-        let Some(renewal) = &mut self.renewal else { return Ok(false) };
-        let Poll::Ready(attempt) = renewal.as_mut().poll(cx) else { return Ok(false) };
-        self.renewal = None;
-        let attempt = attempt?;
-        self.renew_at = attempt.renew_at;
-        self.conversation = attempt.conversation;
-        if let Some((method, data)) = attempt.shown.method {
-            let mut state = self.shared.lock();
-            send_auth(&mut state, ReasonCode::Reauthenticate, &method, &data)?;
+    /// What authentication has to say, at its beginning and when a token ends.
+    fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let Poll::Ready(renewal) = self.authentication.poll(cx)? else { return Ok(false) };
+        if let Renewal::ByNewConnection(life) = renewal
+            && self.shared.config.reconnects
+        {
+            self.leaves_by = Some(life.ends_at);
+            self.shared.lock().is_leaving = !self.shared.config.session_stays();
         }
         Ok(true)
     }
@@ -328,7 +350,8 @@ impl Exchange {
         }
         if self.written == self.output.len() {
             state.flush(Instant::now());
-            if state.core.poll_transmit().is_some() {
+            let State { core, outbox, .. } = &mut *state;
+            if core.poll_transmit().is_some_and(|bytes| outbox.allowed(bytes.len()) > 0) {
                 return Poll::Ready(Ok(()));
             }
             if self.output.capacity() > OUTPUT_KEPT_BYTES {
@@ -336,8 +359,11 @@ impl Exchange {
             }
         }
         let core = state.core.poll_timeout().map(|at| shared.instant(at));
-        let closing = state.closing.filter(|c| !c.disconnect_sent).map(|c| c.deadline);
-        let next = [core, closing, state.outbox.next_expiry(), self.renew_at];
+        let held = state.core.poll_transmit().is_some();
+        let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
+        let leaving = self.leaves_by.filter(|_| !self.has_left);
+        let renewal = self.authentication.next_renewal();
+        let next = [core, closing, leaving, state.outbox.next_expiry(), renewal];
         state.driver_sleeps(cx.waker());
         let next = next.into_iter().flatten().min();
         drop(state);
@@ -405,21 +431,6 @@ impl Exchange {
         // A broker that does not close keeps nobody waiting.
         let _ = timeout(LINGER, farewell).await;
     }
-}
-
-fn send_auth(
-    state: &mut State,
-    reason: ReasonCode,
-    method: &str,
-    data: &[u8],
-) -> Result<(), Error> {
-    let list: PropertyList =
-        [Property::AuthenticationMethod(method), Property::AuthenticationData(data)]
-            .into_iter()
-            .collect();
-    state.core.authenticate(&Auth { reason, properties: list.view() })?;
-    state.wake_driver();
-    Ok(())
 }
 
 /// With the identifier that the broker has assigned, if it has.

@@ -1,5 +1,6 @@
 //! The task that keeps a client connected.
 
+mod authentication;
 mod exchange;
 
 use std::future::{Future, poll_fn};
@@ -10,12 +11,18 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
+use whimbrel_codec::ReasonCode;
 
 use crate::login::Attempt;
 use crate::net::{self, Link};
 use crate::state::Shared;
 use crate::{Connected, Error, Status};
 use exchange::Exchange;
+
+/// A session that is taken over sooner than this after CONNECT, and not for the third time in a row,
+/// is taken back: it may have been an earlier attempt of our own that reached the broker late.
+const SETTLED: Duration = Duration::from_secs(5);
+const TAKE_BACKS: u32 = 2;
 
 type First = oneshot::Sender<Result<Connected, Error>>;
 
@@ -25,11 +32,15 @@ pub(crate) struct Driver {
     first: Option<First>,
     /// Attempts that failed one after another.
     failures: u32,
+    /// When the last connection began.
+    began: Instant,
+    /// How often in a row the session was taken over.
+    take_overs: u32,
 }
 
 impl Driver {
-    pub(crate) const fn new(shared: Arc<Shared>, first: Option<First>) -> Driver {
-        Driver { shared, first, failures: 0 }
+    pub(crate) fn new(shared: Arc<Shared>, first: Option<First>) -> Driver {
+        Driver { shared, first, failures: 0, began: Instant::now(), take_overs: 0 }
     }
 
     /// Ends when the client does.
@@ -41,26 +52,56 @@ impl Driver {
                 state.handle_lost(self.shared.config.session_stays());
             }
             if let Some(first) = self.first.take() {
+                self.close_store().await;
                 // Nobody may wait for it any more.
                 let _ = first.send(Err(error));
                 break None;
             }
-            self.failures += 1;
+            if error.is_about_login() {
+                self.shared.config.login.handle_refused();
+            }
+            let wait = self.wait_after(&error);
+            let taken_back = self.may_take_back(&error);
+            let is_final = error.is_final() && !taken_back;
             let error = Arc::new(error);
-            if error.is_final() || !self.shared.config.reconnects {
+            if is_final || !self.shared.config.reconnects {
                 let why = error.clone();
                 self.shared.tell(Status::Disconnected { why, retry_in: None });
                 break Some(error);
             }
-            let wait = self.shared.config.backoff.wait(self.failures);
             self.shared.tell(Status::Disconnected { why: error, retry_in: Some(wait) });
             if self.unless_ended(sleep(wait)).await.is_none() {
                 break None;
             }
         };
+        self.close_store().await;
         self.shared.lock().handle_closed(why);
         self.shared.room.notify_waiters();
         self.shared.tell(Status::Closed);
+    }
+
+    fn may_take_back(&mut self, error: &Error) -> bool {
+        let taken = matches!(error, Error::Disconnected(ReasonCode::SessionTakenOver, _));
+        self.take_overs = if taken { self.take_overs + 1 } else { 0 };
+        taken && self.began.elapsed() < SETTLED && self.take_overs <= TAKE_BACKS
+    }
+
+    /// How long until the next attempt.
+    fn wait_after(&mut self, error: &Error) -> Duration {
+        if matches!(error, Error::TokenEnds) {
+            return Duration::ZERO;
+        }
+        self.failures += 1;
+        self.shared.config.backoff.wait(self.failures)
+    }
+
+    /// Writes what is left to write, and lets the file go.
+    async fn close_store(&self) {
+        let ended = self.shared.lock().outbox.stop_store();
+        if let Some(ended) = ended {
+            // An error only says that the thread has ended before.
+            let _ = ended.await;
+        }
     }
 
     /// One connection from its beginning to its end; fine if the client is to end.
@@ -68,6 +109,7 @@ impl Driver {
         let shared = self.shared.clone();
         let Some(opened) = self.unless_ended(open(&shared)).await else { return Ok(()) };
         let (link, attempt) = opened?;
+        self.began = Instant::now();
         {
             let mut state = shared.lock();
             let id = state.assigned_client_id.clone();

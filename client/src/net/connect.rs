@@ -1,100 +1,166 @@
 //! Opening the network connection.
 
+use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use super::websocket::WebSocket;
 use super::{Link, Socket};
-use crate::address::bracketed;
 use crate::config::Config;
-use crate::{Address, Error, Tls};
+use crate::{Address, Error};
 
-/// Connects, trying every address that the host's name stands for, each for the configured time.
-/// `bearer` is shown in the request of a WebSocket.
+/// How long an address may keep the next one from being tried as well (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Connects. `bearer` is shown in the request of a WebSocket.
 pub(crate) async fn connect(config: &Config, bearer: Option<&str>) -> Result<Link, Error> {
+    let socket = open(config).await?;
+    #[cfg(feature = "tls")]
+    if let Address::Tls { inner, tls } = &config.address {
+        let socket = super::tls::open(inner, tls, socket, config.connect_timeout).await?;
+        return Link::new(socket, inner, bearer);
+    }
+    Link::new(socket, &config.address, bearer)
+}
+
+/// What TLS and WebSocket, if any, are spoken on.
+async fn open(config: &Config) -> Result<Socket, Error> {
+    let failed = |error| Error::Connect(config.address.to_string(), error);
     if let Some(connector) = &config.connector {
-        let stream = connector.open().await;
-        let stream = stream.map_err(|error| Error::Connect(config.address.to_string(), error))?;
-        return link(Socket::Other(stream), &config.address, bearer);
+        return connector.open().await.map(Socket::Other).map_err(failed);
     }
-    match &config.address {
-        Address::Tls { inner, tls } => {
-            let tcp = tcp(config, inner).await?;
-            let socket = open_tls(inner, tls, tcp, config.connect_timeout).await?;
-            link(socket, inner, bearer)
-        }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await;
-            let failed = |error| Error::Connect(config.address.to_string(), error);
-            link(Socket::Unix(stream.map_err(failed)?), &config.address, bearer)
-        }
-        plain => link(Socket::Tcp(tcp(config, plain).await?), plain, bearer),
+    if let Address::Unix(path) = &config.address {
+        return UnixStream::connect(path).await.map(Socket::Unix).map_err(failed);
     }
-}
-
-fn link(socket: Socket, address: &Address, bearer: Option<&str>) -> Result<Link, Error> {
-    let websocket = match address {
-        Address::WebSocket { host, port, path } => {
-            let host = format!("{}:{port}", bracketed(host));
-            let bearer = bearer.map(|token| format!("Bearer {token}"));
-            let headers: Vec<_> = bearer.iter().map(|b| ("Authorization", b.as_str())).collect();
-            Some(WebSocket::new(&host, path, &headers)?)
-        }
-        _ => None,
-    };
-    Ok(Link { socket, websocket, needs_flush: false })
-}
-
-async fn tcp(config: &Config, address: &Address) -> Result<TcpStream, Error> {
-    let failed = |error| Error::Connect(address.to_string(), error);
-    let (Address::Tcp { host, port } | Address::WebSocket { host, port, .. }) = address else {
+    let Some((host, port)) = config.address.host_and_port() else {
         return Err(failed(io::ErrorKind::Unsupported.into()));
     };
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host.as_str(), *port)).await.map_err(failed)? {
-        let attempt = timeout(config.connect_timeout, open_tcp(address, config.bind_address));
-        match attempt.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(failed)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
-        }
+    #[cfg(feature = "socks")]
+    if let Some(proxy) = &config.proxy {
+        let stream = tcp(config, proxy.host(), proxy.port()).await;
+        let stream = stream.map_err(|error| Error::Connect(proxy.to_string(), error))?;
+        let by_proxy = timeout(config.connect_timeout, proxy.connect(stream, host, port)).await;
+        let by_proxy = by_proxy.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        return by_proxy.map(Socket::Tcp).map_err(failed);
     }
-    Err(failed(failure))
+    tcp(config, host, port).await.map(Socket::Tcp).map_err(failed)
 }
 
-async fn open_tcp(address: SocketAddr, from: Option<std::net::IpAddr>) -> io::Result<TcpStream> {
+/// Tries the addresses that the name stands for, each for the configured time.
+async fn tcp(config: &Config, host: &str, port: u16) -> io::Result<TcpStream> {
+    let from = config.bind_address;
+    let addresses = lookup_host((host, port)).await?;
+    let addresses = addresses.filter(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4()));
+    let patience = config.connect_timeout;
+    let stream = first(in_turn(addresses), move |address| async move {
+        let attempt = timeout(patience, open_tcp(address, from)).await;
+        attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    });
+    let stream = stream.await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn open_tcp(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let Some(from) = from else { return TcpStream::connect(address).await };
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(address).await
 }
 
-async fn open_tls(
-    address: &Address,
-    tls: &Tls,
-    tcp: TcpStream,
-    patience: Duration,
-) -> Result<Socket, Error> {
-    let (Address::Tcp { host, .. } | Address::WebSocket { host, .. }) = address else {
-        let error = io::ErrorKind::Unsupported.into();
-        return Err(Error::Connect(address.to_string(), error));
-    };
-    let name = ServerName::try_from(host.clone()).map_err(|_| {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a name for TLS");
-        Error::Connect(host.clone(), error)
-    })?;
-    let handshake = TlsConnector::from(tls.config()).connect(name, tcp);
-    match timeout(patience, handshake).await {
-        Ok(Ok(stream)) => Ok(Socket::Tls(Box::new(stream))),
-        Ok(Err(error)) => Err(Error::from_socket(error)),
-        Err(_) => Err(Error::Connect(address.to_string(), io::ErrorKind::TimedOut.into())),
+/// IPv6 and IPv4 by turns, beginning with what stands first.
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+    let mut addresses = addresses.peekable();
+    let is_first_v6 = addresses.peek().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.partition(|address| address.is_ipv6() == is_first_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut all = VecDeque::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}
+
+/// The first that can be opened: another one is tried as soon as one fails, and also when one takes
+/// its time.
+async fn first<S, F>(
+    mut addresses: VecDeque<SocketAddr>,
+    open: impl Fn(SocketAddr) -> F,
+) -> io::Result<S>
+where
+    S: Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let none = "the name has no address that can be connected to from here";
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, none);
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Some(address) = addresses.pop_front() {
+            attempts.spawn(open(address));
+        } else if attempts.is_empty() {
+            return Err(failure);
+        }
+        let next = match addresses.is_empty() {
+            true => attempts.join_next().await,
+            false => match timeout(HEAD_START, attempts.join_next()).await {
+                Ok(next) => next,
+                Err(_) => continue,
+            },
+        };
+        match next {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => failure = error,
+            Some(Err(error)) => failure = io::Error::other(error),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    fn addresses(texts: &[&str]) -> VecDeque<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn kinds_of_addresses_take_turns() {
+        let mixed = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
+        let turns = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
+        assert_eq!(in_turn(mixed.into_iter()), turns);
+        assert_eq!(in_turn([].into_iter()), addresses(&[]));
+    }
+
+    /// Each address opens after as many milliseconds as its port says, and fails if that is odd.
+    async fn opened(texts: &[&str]) -> (Option<u16>, u128) {
+        let begin = Instant::now();
+        let opened = first(addresses(texts), |address| async move {
+            sleep(Duration::from_millis(address.port().into())).await;
+            match address.port() % 2 {
+                0 => Ok(address.port()),
+                _ => Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        });
+        (opened.await.ok(), begin.elapsed().as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_holds_up_the_next_a_moment_only() {
+        assert_eq!(opened(&["1.1.1.1:9000", "2.2.2.2:10"]).await, (Some(10), 260));
+        assert_eq!(opened(&["1.1.1.1:300", "2.2.2.2:100"]).await, (Some(300), 300));
+        assert_eq!(opened(&["1.1.1.1:11", "2.2.2.2:10"]).await, (Some(10), 21));
+        assert_eq!(opened(&["1.1.1.1:501", "2.2.2.2:11"]).await, (None, 501));
+        assert_eq!(opened(&[]).await, (None, 0));
     }
 }

@@ -8,6 +8,7 @@ use whimbrel_transport::websocket::client::{Client, Request};
 
 use super::Socket;
 use crate::Error;
+use crate::address::bracketed;
 
 /// The payload of a frame, in bytes, at most.
 const FRAME_LEN_MAX: usize = 64 * 1024;
@@ -20,18 +21,21 @@ pub(crate) struct WebSocket {
 }
 
 impl WebSocket {
-    /// `host` is that of the request's header, with a port where needed.
     pub(crate) fn new(
         host: &str,
+        port: u16,
         path: &str,
-        headers: &[(&str, &str)],
+        bearer: Option<&str>,
     ) -> Result<WebSocket, Error> {
+        let host = format!("{}:{port}", bracketed(host));
+        let bearer = bearer.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|b| ("Authorization", b.as_str())).collect();
         let mut nonce = [0; 16];
         nonce.chunks_exact_mut(4).for_each(|chunk| chunk.copy_from_slice(&random()));
-        let request = Request { host, path, headers };
+        let request = Request { host: &host, path, headers: &headers };
         let mut layer = Client::new(&request, nonce).map_err(|invalid| {
             let what = format!("{} cannot be sent in a request", invalid.part);
-            Error::Connect(host.into(), io::Error::new(io::ErrorKind::InvalidInput, what))
+            Error::Connect(host.clone(), io::Error::new(io::ErrorKind::InvalidInput, what))
         })?;
         let mut pending = Vec::new();
         layer.poll_output(&mut random, &mut pending);
@@ -52,6 +56,10 @@ impl WebSocket {
     pub(crate) fn encode(&mut self, mqtt: &[u8]) -> usize {
         let chunk = mqtt.get(..FRAME_LEN_MAX).unwrap_or(mqtt);
         if self.layer.encode(chunk, &mut random, &mut self.pending) { chunk.len() } else { 0 }
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.written < self.pending.len()
     }
 
     pub(crate) fn close(&mut self) {

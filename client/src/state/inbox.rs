@@ -40,6 +40,21 @@ struct Wire {
     waiting: Vec<oneshot::Sender<Answer>>,
     /// SUBSCRIBE was sent at some time.
     was_sent: bool,
+    /// For the stream of all messages: it stays without queues, and has no identifier of ours.
+    is_plain: bool,
+}
+
+impl Wire {
+    const fn new(filter: Filter) -> Wire {
+        Wire {
+            filter,
+            stage: Stage::Wanted,
+            queues: Vec::new(),
+            waiting: Vec::new(),
+            was_sent: false,
+            is_plain: false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +84,8 @@ pub(crate) struct Inbox {
     wires: Slab<Wire>,
     by_filter: HashMap<Arc<str>, usize>,
     routes: HashMap<Arc<str>, Route, RandomState>,
+    /// Of who wants all messages, whatever brought them.
+    all: Option<Arc<Queue>>,
     /// Of a session that outlived the process, for instance: not acknowledged until wanted.
     unclaimed: VecDeque<Incoming>,
     unsubscribes: Vec<Unsubscribe>,
@@ -89,6 +106,7 @@ impl Inbox {
             wires: Slab::new(),
             by_filter: HashMap::new(),
             routes: HashMap::default(),
+            all: None,
             unclaimed: VecDeque::new(),
             unsubscribes: Vec::new(),
             is_dirty: false,
@@ -103,23 +121,36 @@ impl Inbox {
     /// Enters a subscription; SUBSCRIBE follows with the next flush.
     pub(crate) fn subscribe(&mut self, filter: Filter) -> Wanted {
         let queue = Arc::new(Queue::new(&filter));
+        for message in self.take_unclaimed(&filter) {
+            queue.push(message);
+        }
+        let (key, answer) = self.enter(filter);
+        if let Some(wire) = self.wires.get_mut(key) {
+            wire.queues.push(queue.clone());
+        }
+        Wanted { key, queue, answer }
+    }
+
+    /// As [`Inbox::subscribe`], for the stream of all messages.
+    pub(crate) fn subscribe_plain(&mut self, filter: Filter) -> oneshot::Receiver<Answer> {
+        let (key, answer) = self.enter(filter);
+        if let Some(wire) = self.wires.get_mut(key) {
+            wire.is_plain = true;
+        }
+        answer
+    }
+
+    fn enter(&mut self, filter: Filter) -> (usize, oneshot::Receiver<Answer>) {
         let (sender, answer) = oneshot::channel();
         self.routes.clear();
         self.is_dirty = true;
         // A leaving one that has not been sent yet would undo this.
         self.unsubscribes.retain(|u| u.packet_id.is_some() || u.filter != filter.filter);
-        for message in self.take_unclaimed(&filter) {
-            queue.push(message);
-        }
         let key = match self.by_filter.get(&filter.filter) {
             Some(&key) => key,
             None => {
                 let name = filter.filter.clone();
-                let (queues, waiting) = (Vec::new(), Vec::new());
-                let stage = Stage::Wanted;
-                let filter = filter.clone();
-                let wire = Wire { filter, stage, queues, waiting, was_sent: false };
-                let key = self.wires.insert(wire);
+                let key = self.wires.insert(Wire::new(filter.clone()));
                 self.by_filter.insert(name, key);
                 key
             }
@@ -128,10 +159,29 @@ impl Inbox {
             let qos = wire.filter.qos.max(filter.qos);
             wire.filter = Filter { qos, ..filter };
             wire.stage = Stage::Wanted;
-            wire.queues.push(queue.clone());
             wire.waiting.push(sender);
         }
-        Wanted { key, queue, answer }
+        (key, answer)
+    }
+
+    /// Gives everything that comes to `queue` as well, from what nobody has claimed on; in place
+    /// of another that had this.
+    pub(crate) fn give_all(&mut self, queue: &Arc<Queue>) {
+        for message in std::mem::take(&mut self.unclaimed) {
+            queue.push(message);
+        }
+        if let Some(other) = self.all.replace(queue.clone()) {
+            other.close();
+        }
+    }
+
+    /// Takes a queue of [`Inbox::give_all`] away.
+    pub(crate) fn leave_all(&mut self, queue: &Arc<Queue>) {
+        queue.close();
+        self.unclaimed.extend(queue.drain().into_iter().filter(|message| message.token.is_some()));
+        if self.all.as_ref().is_some_and(|all| Arc::ptr_eq(all, queue)) {
+            self.all = None;
+        }
     }
 
     fn take_unclaimed(&mut self, filter: &Filter) -> Vec<Incoming> {
@@ -154,7 +204,7 @@ impl Inbox {
             return false;
         };
         wire.queues.swap_remove(at);
-        if !wire.queues.is_empty() {
+        if !wire.queues.is_empty() || wire.is_plain {
             return false;
         }
         let wire = self.wires.remove(key);
@@ -194,22 +244,29 @@ impl Inbox {
         if !self.is_dirty {
             return;
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut is_full) = (Vec::new(), false);
         for (key, wire) in &mut self.wires {
             if wire.stage != Stage::Wanted {
                 continue;
             }
-            match subscribe(core, key, &wire.filter, self.has_identifiers) {
+            let identified = self.has_identifiers && !wire.is_plain;
+            match subscribe(core, key, &wire.filter, identified) {
                 Ok(packet_id) => {
                     wire.stage = Stage::Sent(packet_id);
                     wire.was_sent = true;
                 }
-                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(CommandError::Full | CommandError::NotConnected) => {
+                    is_full = true;
+                    break;
+                }
                 Err(error) => refused.push((key, SubscribeError::Invalid(error))),
             }
         }
         for (key, error) in refused {
             self.refuse(key, &error);
+        }
+        if is_full {
+            return;
         }
         for unsubscribe in &mut self.unsubscribes {
             if unsubscribe.packet_id.is_some() {
@@ -224,22 +281,21 @@ impl Inbox {
         self.is_dirty = false;
     }
 
-    pub(crate) fn handle_suback(&mut self, ack: &SubAck<'_>) {
+    /// The filter that was answered, and how.
+    pub(crate) fn handle_suback(&mut self, ack: &SubAck<'_>) -> Option<(Arc<str>, ReasonCode)> {
         let sent = |wire: &Wire| wire.stage == Stage::Sent(ack.packet_id);
-        let Some(key) = self.wires.iter().find(|(_, w)| sent(w)).map(|(key, _)| key) else {
-            return;
-        };
+        let (key, wire) = self.wires.iter_mut().find(|(_, wire)| sent(wire))?;
+        let filter = wire.filter.filter.clone();
         let reason = ack.codes.iter().next().unwrap_or(ReasonCode::UnspecifiedError);
         if reason.is_error() {
             self.refuse(key, &SubscribeError::Refused(reason));
-            return;
-        }
-        if let Some(wire) = self.wires.get_mut(key) {
+        } else {
             wire.stage = Stage::Active;
             for sender in wire.waiting.drain(..) {
                 let _ = sender.send(Ok(reason));
             }
         }
+        Some((filter, reason))
     }
 
     /// Ends a subscription that the broker does not grant; if it was granted before, the streams
@@ -277,6 +333,7 @@ impl Inbox {
             }
             wire.queues.iter().for_each(|queue| queue.release(ack.session_present));
         }
+        self.all.iter().for_each(|queue| queue.release(ack.session_present));
         for unsubscribe in &mut self.unsubscribes {
             unsubscribe.packet_id = None;
         }
@@ -285,10 +342,11 @@ impl Inbox {
 
     /// The broker will send again what was not acknowledged, if it keeps the session.
     pub(crate) fn handle_lost(&mut self, session_stays: bool) {
-        for (_, wire) in &self.wires {
-            wire.queues.iter().for_each(|queue| queue.hold());
+        let queues = self.wires.iter().flat_map(|(_, wire)| &wire.queues).chain(&self.all);
+        for queue in queues {
+            queue.hold();
             if !session_stays {
-                wire.queues.iter().for_each(|queue| queue.release(false));
+                queue.release(false);
             }
         }
         if session_stays {
@@ -297,12 +355,15 @@ impl Inbox {
         for message in &mut self.unclaimed {
             message.token = None;
         }
+        let too_many = self.unclaimed.len().saturating_sub(MOST_UNCLAIMED);
+        self.unclaimed.drain(..too_many);
     }
 
     pub(crate) fn handle_closed(&mut self) {
         for wire in self.wires.drain() {
             wire.queues.iter().for_each(|queue| queue.close());
         }
+        self.all.take().iter().for_each(|queue| queue.close());
         self.by_filter.clear();
         self.unsubscribes.clear();
         self.unclaimed.clear();
@@ -329,12 +390,11 @@ impl Inbox {
         let route = self.route(publish.topic);
         let (topic, mut keys) = (route.topic.clone(), route.keys.clone());
         narrow(&mut keys, &publish.properties);
-        let queues = |wires: &Slab<Wire>| {
-            keys.iter().filter_map(|key| wires.get(*key)).map(|wire| wire.queues.len()).sum()
-        };
-        let receivers: usize = queues(&self.wires);
-        let token =
-            publish.packet_id.map(|id| AckToken::new(shared.clone(), connection, id, receivers));
+        let queues = keys.iter().filter_map(|key| self.wires.get(*key)).map(|w| w.queues.len());
+        let receivers = queues.sum::<usize>() + usize::from(self.all.is_some());
+        let token = publish
+            .packet_id
+            .map(|id| AckToken::new(shared.clone(), connection, id, publish.qos, receivers));
         let message = Incoming {
             topic,
             payload: Bytes::copy_from_slice(publish.payload),
@@ -351,19 +411,22 @@ impl Inbox {
         }
         let mut left = receivers;
         let mut message = Some(message);
-        for wire in keys.iter().filter_map(|key| self.wires.get(*key)) {
-            for queue in &wire.queues {
-                left -= 1;
-                let copy = if left == 0 { message.take() } else { message.clone() };
-                match copy.map(|copy| queue.push(copy)) {
-                    Some(Pushed::Full) => {
-                        if !self.full.iter().any(|full| Arc::ptr_eq(full, queue)) {
-                            self.full.push(queue.clone());
-                        }
+        let all = self.all.iter().map(|queue| (queue, None));
+        let wires = keys.iter().filter_map(|key| self.wires.get(*key));
+        let wires = wires.flat_map(|wire| wire.queues.iter().map(move |queue| (queue, Some(wire))));
+        for (queue, wire) in all.chain(wires) {
+            left -= 1;
+            let copy = if left == 0 { message.take() } else { message.clone() };
+            match copy.map(|copy| queue.push(copy)) {
+                Some(Pushed::Full) => {
+                    if !self.full.iter().any(|full| Arc::ptr_eq(full, queue)) {
+                        self.full.push(queue.clone());
                     }
-                    Some(Pushed::Dropped) => self.missed.push(wire.filter.filter.clone()),
-                    Some(Pushed::Taken) | None => {}
                 }
+                Some(Pushed::Missed) => {
+                    self.missed.push(wire.map_or_else(|| "#".into(), |w| w.filter.filter.clone()));
+                }
+                Some(Pushed::Taken | Pushed::MissedMore) | None => {}
             }
         }
     }
@@ -412,7 +475,7 @@ fn subscribe(
     core: &mut Core,
     key: usize,
     filter: &Filter,
-    has_identifiers: bool,
+    identified: bool,
 ) -> Result<PacketId, CommandError> {
     let subscription = Subscription {
         filter: &filter.filter,
@@ -422,7 +485,7 @@ fn subscribe(
         retain_handling: filter.retain_handling,
     };
     let mut properties = filter.properties.clone();
-    if has_identifiers {
+    if identified {
         properties.push(Property::SubscriptionIdentifier(key as u32 + 1));
     }
     core.subscribe(&[subscription], properties.view())

@@ -11,6 +11,7 @@ mod outbox;
 mod queue;
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -20,13 +21,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError, Millis};
-use whimbrel_codec::{PacketId, ReasonCode};
+use whimbrel_codec::{PacketId, QoS, ReasonCode};
 
 pub(crate) use inbox::{Inbox, Wanted};
-pub(crate) use outbox::{Outbox, Ticket};
+pub(crate) use outbox::{Kept, Outbox, Ticket};
 pub(crate) use queue::Queue;
 
 use crate::config::Config;
+use crate::store::{File, Keeper, Recovered, Store, StoreError};
 use crate::{AckError, Error, Message, PublishError, Status, SubscribeError};
 
 /// Status messages that a slow listener may fall behind.
@@ -59,6 +61,8 @@ pub(crate) struct Closing {
     /// Messages that have not left by then stay behind.
     pub(crate) deadline: Instant,
     pub(crate) disconnect_sent: bool,
+    /// Without DISCONNECT.
+    pub(crate) is_abrupt: bool,
 }
 
 pub(crate) struct State {
@@ -67,6 +71,8 @@ pub(crate) struct State {
     pub(crate) closing: Option<Closing>,
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
+    /// The connection is about to be given up for the next one: nothing new is sent on it.
+    pub(crate) is_leaving: bool,
     /// The sleeping driver.
     driver: Option<Waker>,
     /// Counts connections.
@@ -92,6 +98,7 @@ impl Shared {
             closing: None,
             outbox: Outbox::new(config.queue_messages, config.queue_bytes),
             inbox: Inbox::new(config.version.is_v5()),
+            is_leaving: false,
             driver: None,
             connection: 0,
             assigned_client_id: None,
@@ -152,9 +159,42 @@ impl Shared {
         self.status.subscribe()
     }
 
-    /// Room may have come: who waits for it takes it in turn, each waking the next.
+    /// Room may have come: who waits for it takes it in turn, each waking the next. With a store,
+    /// not all wait for the same room.
     pub(crate) fn room_has_come(&self) {
-        self.room.notify_one();
+        match self.config.store {
+            Some(_) => self.room.notify_waiters(),
+            None => self.room.notify_one(),
+        }
+    }
+
+    /// Goes on with what was in the store, and writes what is to be kept from now on.
+    pub(crate) fn restore(
+        self: &Arc<Shared>,
+        store: &Store,
+        file: File,
+        recovered: Recovered,
+    ) -> Result<(), Error> {
+        let shared = Arc::downgrade(self);
+        let report = move |report| {
+            if let Some(shared) = shared.upgrade() {
+                let mut state = shared.lock();
+                state.outbox.handle_report(report);
+                state.wake_driver();
+            }
+        };
+        let keeper = Keeper::start(file, &recovered, store.max_bytes, report);
+        let failed = |error: io::Error| StoreError::Failed(store.path.clone(), error.to_string());
+        let keeper = keeper.map_err(|error| Error::Store(Arc::new(failed(error))))?;
+        let mut state = self.lock();
+        let State { core, outbox, connected_before, .. } = &mut *state;
+        *connected_before = recovered.has_session;
+        for packet_id in &recovered.arrivals {
+            core.restore_received(*packet_id)?;
+        }
+        let kept = Kept::new(keeper, store.keeps_qos0, &recovered, self.status.clone());
+        outbox.restore(kept, recovered, core, self.config.version)?;
+        Ok(())
     }
 
     /// Takes a message, or gives it back while there is no room.
@@ -171,10 +211,19 @@ impl Shared {
     }
 
     pub(crate) fn close(&self, deadline: Instant) {
+        self.end(deadline, false);
+    }
+
+    /// As when the process dies.
+    pub(crate) fn abort(&self) {
+        self.end(Instant::now(), true);
+    }
+
+    fn end(&self, deadline: Instant, is_abrupt: bool) {
         let mut state = self.lock();
         if state.closing.is_none_or(|closing| deadline < closing.deadline) {
             let disconnect_sent = state.closing.is_some_and(|closing| closing.disconnect_sent);
-            state.closing = Some(Closing { deadline, disconnect_sent });
+            state.closing = Some(Closing { deadline, disconnect_sent, is_abrupt });
         }
         state.wake_driver();
         drop(state);
@@ -222,7 +271,7 @@ impl State {
         if self.closing.is_some() {
             return Err(PublishError::Closed(None));
         }
-        let online = self.is_online();
+        let online = self.is_online() && !self.is_leaving;
         let taken = self.outbox.publish(&mut self.core, online, message)?;
         if taken.is_ok() && online {
             self.wake_driver();
@@ -236,6 +285,9 @@ impl State {
             return;
         }
         self.inbox.flush(&mut self.core);
+        if self.is_leaving && self.closing.is_none() {
+            return;
+        }
         self.outbox.flush(&mut self.core, now);
     }
 
@@ -245,6 +297,7 @@ impl State {
             self.phase = Phase::Offline;
         }
         self.connection += 1;
+        self.is_leaving = false;
         self.core.handle_connection_lost();
         self.outbox.handle_lost();
         self.inbox.handle_lost(session_stays);
@@ -265,6 +318,7 @@ pub(crate) struct AckToken {
     shared: ByAddress,
     connection: u64,
     packet_id: PacketId,
+    qos: QoS,
     /// How many subscriptions have not acknowledged, if the message went to several.
     shares: Option<Arc<AtomicUsize>>,
 }
@@ -284,10 +338,11 @@ impl AckToken {
         shared: Arc<Shared>,
         connection: u64,
         packet_id: PacketId,
+        qos: QoS,
         subscriptions: usize,
     ) -> AckToken {
         let shares = (subscriptions > 1).then(|| Arc::new(AtomicUsize::new(subscriptions)));
-        AckToken { shared: ByAddress(shared), connection, packet_id, shares }
+        AckToken { shared: ByAddress(shared), connection, packet_id, qos, shares }
     }
 
     pub(crate) fn answer(self, reason: ReasonCode) -> Result<(), AckError> {
@@ -301,6 +356,9 @@ impl AckToken {
         }
         match state.core.acknowledge(self.packet_id, reason) {
             Ok(()) => {
+                if self.qos == QoS::ExactlyOnce && !reason.is_error() {
+                    state.outbox.handle_arrival(self.packet_id, true);
+                }
                 state.wake_driver();
                 Ok(())
             }

@@ -1,5 +1,8 @@
 //! Messages of the application on their way to the broker, and what became of them.
 
+mod kept;
+mod with_store;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,8 +12,12 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError};
-use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS};
+use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS, ReasonCode};
 
+pub(crate) use kept::Kept;
+use kept::OnDisk;
+
+use crate::store;
 use crate::{Error, Message, Outcome, PropertyList, PublishError};
 
 /// How a completion finds what became of its message.
@@ -22,9 +29,11 @@ pub(crate) enum Ticket {
     Mark { connection: u64, position: u64 },
 }
 
+#[derive(Default)]
 struct Slot {
-    /// None once it cannot be needed again.
+    /// None once it cannot be needed again, and while it is on disk alone.
     message: Option<Message>,
+    on_disk: Option<OnDisk>,
     /// Orders what is in flight.
     number: u64,
     deadline: Option<Instant>,
@@ -60,6 +69,8 @@ pub(crate) struct Outbox {
     pub(crate) waiting: usize,
     /// No message in the queue expires before.
     earliest: Option<Instant>,
+    /// With a store.
+    kept: Option<Kept>,
 }
 
 impl Outbox {
@@ -78,23 +89,48 @@ impl Outbox {
             written: 0,
             waiting: 0,
             earliest: None,
+            kept: None,
         }
     }
 
-    /// One message larger than the limit is taken when it is alone.
+    /// Whether some message may be taken.
     pub(crate) fn has_room(&self) -> bool {
+        self.has_memory(1) || self.kept.as_ref().is_some_and(|kept| kept.keeper.has_room(0))
+    }
+
+    /// Whether this message may be taken.
+    pub(crate) fn has_room_for(&self, message: &Message) -> bool {
+        match &self.kept {
+            Some(kept) if kept.keeps(message) => {
+                kept.keeper.has_room(message.len_bytes() + store::OVERHEAD_BYTES)
+                    && kept.keeper.unwritten_bytes() < self.max_bytes
+            }
+            _ => self.has_memory(1),
+        }
+    }
+
+    /// Whether the queue in memory is shorter than a part of what it may be. One message larger
+    /// than the limit is taken when it is alone.
+    fn has_memory(&self, part: usize) -> bool {
         self.queue.is_empty()
-            || (self.queue.len() < self.max_messages && self.queued_bytes < self.max_bytes)
+            || (self.queue.len() < self.max_messages.div_ceil(part)
+                && self.queued_bytes < self.max_bytes / part)
     }
 
     /// True when nothing is queued or in flight.
     pub(crate) fn is_done(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.is_empty()
+        self.undelivered() == 0
+    }
+
+    /// True when nothing is in flight.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.in_flight.is_empty()
     }
 
     /// Messages that are queued or in flight.
     pub(crate) fn undelivered(&self) -> usize {
-        self.queue.len() + self.in_flight.len()
+        let on_disk = self.kept.as_ref().map_or(0, |kept| kept.waiting as usize);
+        self.queue.len() + self.in_flight.len() + on_disk
     }
 
     /// Takes a message: encodes it at once if nothing stands before it, and queues it otherwise.
@@ -106,11 +142,15 @@ impl Outbox {
         message: Message,
     ) -> Result<Result<Ticket, Message>, PublishError> {
         check(&message)?;
+        if self.kept.as_ref().is_some_and(|kept| kept.keeps(&message)) {
+            return self.keep(message);
+        }
         if online && self.queue.is_empty() {
             match send(core, &message, None) {
                 Ok(None) => return Ok(Ok(self.mark(core))),
                 Ok(Some(packet_id)) => {
-                    let key = self.insert(message, None);
+                    let deadline = deadline(&message);
+                    let key = self.insert(message, deadline);
                     self.begin(key, packet_id);
                     return Ok(Ok(Ticket::Slot(key)));
                 }
@@ -118,16 +158,21 @@ impl Outbox {
                 Err(error) => return Err(PublishError::Invalid(error)),
             }
         }
-        if !self.has_room() {
+        if !self.has_memory(1) {
             return Ok(Err(message));
         }
-        self.queued_bytes += message.len_bytes();
-        let wait = message.expiry_s.map(|s| Duration::from_secs(s.into()));
-        let deadline = wait.map(|wait| Instant::now() + wait);
+        let deadline = deadline(&message);
         let key = self.insert(message, deadline);
-        self.queue.push_back(key);
-        self.earliest = [self.earliest, deadline].into_iter().flatten().min();
+        self.enqueue(key);
         Ok(Ok(Ticket::Slot(key)))
+    }
+
+    /// Puts a slot with its message at the end of the queue in memory.
+    fn enqueue(&mut self, key: usize) {
+        let Some(slot) = self.slots.get(key) else { return };
+        self.queued_bytes += slot.message.as_ref().map_or(0, Message::len_bytes);
+        self.earliest = [self.earliest, slot.deadline].into_iter().flatten().min();
+        self.queue.push_back(key);
     }
 
     fn mark(&self, core: &Core) -> Ticket {
@@ -139,6 +184,7 @@ impl Outbox {
         self.numbers += 1;
         self.slots.insert(Slot {
             message: Some(message),
+            on_disk: None,
             number: self.numbers,
             deadline,
             packet_id: None,
@@ -152,6 +198,10 @@ impl Outbox {
     fn begin(&mut self, key: usize, packet_id: PacketId) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.packet_id = Some(packet_id);
+            if let (Some(kept), Some(_)) = (&mut self.kept, slot.on_disk) {
+                let qos2 = slot.message.as_ref().is_some_and(|m| m.qos == QoS::ExactlyOnce);
+                kept.keeper.begin(slot.number, packet_id, qos2);
+            }
         }
         self.in_flight.insert(packet_id, key);
     }
@@ -167,12 +217,16 @@ impl Outbox {
                 self.queue.pop_front();
                 continue;
             };
+            // Nothing is sent that might be taken back.
+            if !self.is_saved(slot) {
+                break;
+            }
             if slot.deadline.is_some_and(|deadline| deadline <= now) {
                 self.pop(key);
                 self.finish(key, Err(PublishError::Expired));
                 continue;
             }
-            let left = slot.deadline.map(|deadline| (deadline - now).as_secs() as u32);
+            let left = slot.deadline.map(|deadline| (deadline - now).as_secs().max(1) as u32);
             match send(core, message, left) {
                 Ok(None) => {
                     self.pop(key);
@@ -184,13 +238,14 @@ impl Outbox {
                     self.pop(key);
                     self.begin(key, packet_id);
                 }
-                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(CommandError::Full | CommandError::NotConnected) => break,
                 Err(error) => {
                     self.pop(key);
                     self.finish(key, Err(PublishError::Invalid(error)));
                 }
             }
         }
+        self.refill();
     }
 
     /// Takes the queue's front, which is `key`, out of it.
@@ -224,6 +279,7 @@ impl Outbox {
                 }
             }
         }
+        self.refill();
     }
 
     /// `len` bytes of the core's output are on their way to the socket.
@@ -240,7 +296,7 @@ impl Outbox {
             }
             match self.marks.pop_front() {
                 Some((_, MarkWaiter::Slot(key))) => {
-                    self.finish(key, Ok(whimbrel_codec::ReasonCode::Success));
+                    self.finish(key, Ok(ReasonCode::Success));
                 }
                 Some((_, MarkWaiter::Waker(waker))) => waker.wake(),
                 None => return,
@@ -254,13 +310,22 @@ impl Outbox {
         if let Some(slot) = key.and_then(|key| self.slots.get_mut(*key)) {
             slot.is_received = true;
             slot.message = None;
+            if let (Some(kept), Some(on_disk)) = (&mut self.kept, &mut slot.on_disk) {
+                let len_bytes = std::mem::take(&mut on_disk.len_bytes);
+                kept.keeper.receive(slot.number, packet_id, len_bytes);
+            }
         }
     }
 
     /// The last acknowledgement of a message.
     pub(crate) fn handle_published(&mut self, ack: &Ack<'_>) {
         let Some(key) = self.in_flight.remove(&ack.packet_id) else { return };
-        let outcome = if ack.reason.is_error() {
+        // To a PUBREL that is sent again: its PUBCOMP was lost with the connection (section 4.4).
+        let is_recovery = ack.reason == ReasonCode::PacketIdNotFound
+            && self.slots.get(key).is_some_and(|slot| slot.is_received);
+        let outcome = if is_recovery {
+            Ok(ReasonCode::Success)
+        } else if ack.reason.is_error() {
             let text = ack.properties.iter().find_map(|property| match property {
                 Property::ReasonString(text) => Some(text.into()),
                 _ => None,
@@ -275,6 +340,9 @@ impl Outbox {
     /// With a session, the core goes on with what is in flight. Without, QoS 1 begins anew, as it
     /// may arrive twice; whether QoS 2 has arrived cannot be known.
     pub(crate) fn handle_connected(&mut self, session_present: bool) {
+        if let Some(kept) = &mut self.kept {
+            kept.keeper.set_session(!session_present);
+        }
         if session_present {
             return;
         }
@@ -286,11 +354,15 @@ impl Outbox {
             match &slot.message {
                 Some(message) if message.qos == QoS::AtLeastOnce => {
                     self.queued_bytes += message.len_bytes();
+                    self.earliest = [self.earliest, slot.deadline].into_iter().flatten().min();
                     self.queue.push_front(key);
+                    if let (Some(kept), Some(_)) = (&mut self.kept, slot.on_disk) {
+                        kept.keeper.begin_anew(slot.number);
+                    }
                 }
                 _ => {
                     let outcome = match slot.is_received {
-                        true => Ok(whimbrel_codec::ReasonCode::Success),
+                        true => Ok(ReasonCode::Success),
                         false => Err(PublishError::SessionLost),
                     };
                     self.finish(key, outcome);
@@ -304,6 +376,9 @@ impl Outbox {
         self.connection += 1;
         self.taken = 0;
         self.written = 0;
+        if let Some(kept) = &mut self.kept {
+            kept.handle_lost();
+        }
         for (_, waiter) in std::mem::take(&mut self.marks) {
             match waiter {
                 MarkWaiter::Slot(key) => self.finish(key, Err(PublishError::ConnectionLost)),
@@ -312,7 +387,9 @@ impl Outbox {
         }
     }
 
+    /// What is on disk stays there.
     pub(crate) fn handle_closed(&mut self, why: Option<&Arc<Error>>) {
+        self.kept = None;
         self.handle_lost();
         self.in_flight.clear();
         self.queue.clear();
@@ -328,6 +405,12 @@ impl Outbox {
     /// Keeps the outcome for whoever watches, and lets everything else go.
     fn finish(&mut self, key: usize, outcome: Outcome) {
         let Some(slot) = self.slots.get_mut(key) else { return };
+        if let (Some(kept), Some(on_disk)) = (&mut self.kept, slot.on_disk) {
+            kept.keeper.remove(slot.number, on_disk.len_bytes);
+            if let (false, Err(why), Some(message)) = (slot.watched, &outcome, &slot.message) {
+                kept.tell_undelivered(message.topic.clone(), why.clone());
+            }
+        }
         if !slot.watched {
             self.slots.remove(key);
             return;
@@ -358,7 +441,7 @@ impl Outbox {
                     return Poll::Ready(Err(PublishError::ConnectionLost));
                 }
                 if *position <= self.written {
-                    return Poll::Ready(Ok(whimbrel_codec::ReasonCode::Success));
+                    return Poll::Ready(Ok(ReasonCode::Success));
                 }
                 let at = self.marks.partition_point(|(other, _)| other <= position);
                 self.marks.insert(at, (*position, MarkWaiter::Waker(cx.waker().clone())));
@@ -372,12 +455,25 @@ impl Outbox {
         let Ticket::Slot(key) = ticket else { return };
         match self.slots.get_mut(*key) {
             Some(slot) if slot.outcome.is_some() => drop(self.slots.remove(*key)),
+            Some(slot) if slot.is_on_disk_alone() => {
+                if let Some(kept) = &mut self.kept {
+                    kept.watched.remove(&slot.number);
+                }
+                self.slots.remove(*key);
+            }
             Some(slot) => {
                 slot.watched = false;
                 slot.waker = None;
             }
             None => {}
         }
+    }
+}
+
+impl Slot {
+    /// Nothing of it is in the queue in memory or in flight.
+    const fn is_on_disk_alone(&self) -> bool {
+        self.on_disk.is_some() && self.message.is_none() && !self.is_received
     }
 }
 
@@ -390,21 +486,35 @@ fn check(message: &Message) -> Result<(), PublishError> {
     Ok(())
 }
 
+/// When the message expires.
+fn deadline(message: &Message) -> Option<Instant> {
+    message.expiry_s.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()))
+}
+
 /// `left_s` are the seconds that a message which was queued may still live.
 fn send(
     core: &mut Core,
     message: &Message,
     left_s: Option<u32>,
 ) -> Result<Option<PacketId>, CommandError> {
+    with_publish(message, left_s, |publish| core.publish(publish))
+}
+
+/// Hands the PUBLISH of a message to `use_it`.
+fn with_publish<R>(
+    message: &Message,
+    left_s: Option<u32>,
+    use_it: impl FnOnce(&Publish<'_>) -> R,
+) -> R {
     let mut publish = Publish {
         qos: message.qos,
         retain: message.retain,
         properties: message.properties.view(),
         ..Publish::new(&message.topic, &message.payload)
     };
-    let Some(expiry_s) = message.expiry_s else { return core.publish(&publish) };
+    let Some(expiry_s) = message.expiry_s else { return use_it(&publish) };
     let expiry = Property::MessageExpiryIntervalS(left_s.unwrap_or(expiry_s));
     let properties: PropertyList = message.properties.iter().chain([expiry]).collect();
     publish.properties = Properties::NONE;
-    core.publish(&Publish { properties: properties.view(), ..publish })
+    use_it(&Publish { properties: properties.view(), ..publish })
 }

@@ -25,7 +25,10 @@ pub(crate) enum Pushed {
     Taken,
     /// Taken, and nothing more is to be read for now.
     Full,
-    Dropped,
+    /// Dropped, the first since one was taken.
+    Missed,
+    /// Dropped, like the one before.
+    MissedMore,
 }
 
 #[derive(Default)]
@@ -38,6 +41,8 @@ struct Inner {
     wakers: Vec<Waker>,
     /// QoS 0 messages that were dropped.
     missed: u64,
+    /// The last message was dropped, and none has been taken since.
+    is_missing: bool,
     /// The driver does not read until a message is taken.
     driver_waits: bool,
     closed: bool,
@@ -45,11 +50,11 @@ struct Inner {
 
 impl Queue {
     pub(crate) fn new(filter: &Filter) -> Queue {
-        Queue {
-            inner: Mutex::default(),
-            max_qos0: filter.queue_messages,
-            when_full: filter.when_full,
-        }
+        Queue::with(filter.queue_messages, filter.when_full)
+    }
+
+    pub(crate) fn with(max_qos0: usize, when_full: WhenFull) -> Queue {
+        Queue { inner: Mutex::default(), max_qos0, when_full }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -62,7 +67,8 @@ impl Queue {
         if message.qos == QoS::AtMostOnce {
             if inner.qos0 >= self.max_qos0 && self.when_full == WhenFull::Drop {
                 inner.missed += 1;
-                return Pushed::Dropped;
+                let more = std::mem::replace(&mut inner.is_missing, true);
+                return if more { Pushed::MissedMore } else { Pushed::Missed };
             }
             inner.qos0 += 1;
         }
@@ -90,6 +96,7 @@ impl Queue {
             if message.qos == QoS::AtMostOnce {
                 inner.qos0 -= 1;
             }
+            inner.is_missing = false;
             let driver_waits = std::mem::take(&mut inner.driver_waits);
             return Poll::Ready(Some((message, driver_waits)));
         }

@@ -64,14 +64,31 @@ async fn attempts_are_made_at_growing_intervals_and_told() {
     assert!(matches!(events.next().await, Some(Status::Connected(_))));
 }
 
+const TAKEN_OVER: Packet<'_> = Packet::Disconnect(whimbrel_codec::Disconnect {
+    reason: ReasonCode::SessionTakenOver,
+    properties: Properties::NONE,
+});
+
+/// By an attempt of its own that reached the broker late; or by another, who comes again.
+#[tokio::test(start_paused = true)]
+async fn a_session_taken_over_at_once_is_taken_back_twice() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    for _ in 0..3 {
+        let mut peer = place.accept(false).await;
+        peer.send(TAKEN_OVER).await;
+    }
+    client.closed().await.expect("an error");
+    assert!(!place.has_arrival());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_taken_over_ends_the_client() {
     let (builder, mut place) = place();
     let client = builder.start().expect("valid settings");
     let mut peer = place.accept(false).await;
-    let reason = ReasonCode::SessionTakenOver;
-    let disconnect = whimbrel_codec::Disconnect { reason, properties: Properties::NONE };
-    peer.send(Packet::Disconnect(disconnect)).await;
+    sleep(Duration::from_secs(10)).await;
+    peer.send(TAKEN_OVER).await;
     let why = client.closed().await.expect("an error");
     assert!(matches!(*why, Error::Disconnected(ReasonCode::SessionTakenOver, None)));
     assert!(client.publish(Message::new("t", "x")).await.is_err());

@@ -2,7 +2,14 @@
 
 mod peer;
 
+mod authenticating;
 mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
+mod sockets;
+mod storing;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use whimbrel_client::{Backoff, Builder, ByteStream, Client, Connector, Opening};
 use whimbrel_codec::{
-    Ack, ConnAck, Connect, Frame, Packet, PacketId, Properties, Publish, QoS, ReasonCode, SubAck,
-    UnsubAck, Version,
+    Ack, ConnAck, Connect, Frame, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode,
+    SubAck, UnsubAck, Version,
 };
 
 /// How long a test waits for what must come. The clock is virtual: it runs only while all wait.
@@ -37,17 +37,27 @@ impl Connector for Wire {
 
 /// A client's settings, and where its connections arrive.
 pub fn place() -> (Builder, Place) {
+    place_of("mqtt://nowhere")
+}
+
+/// The same for another URL.
+pub fn place_of(url: &str) -> (Builder, Place) {
     let (sender, arrivals) = mpsc::unbounded_channel();
     let backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
-    let builder = Client::builder("mqtt://nowhere").expect("a valid URL").client_id("c");
+    let builder = Client::builder(url).expect("a valid URL").client_id("c");
     (builder.connector(Arc::new(Wire(sender))).backoff(backoff), Place { arrivals })
 }
 
 impl Place {
     /// The next network connection.
     pub async fn arrival(&mut self) -> Peer {
+        Peer::on(self.stream().await)
+    }
+
+    /// The same as it is.
+    pub async fn stream(&mut self) -> DuplexStream {
         let stream = timeout(PATIENCE, self.arrivals.recv()).await.expect("a connection in time");
-        Peer { stream: stream.expect("the client lives"), bytes: Vec::new(), version: Version::V5 }
+        stream.expect("the client lives")
     }
 
     /// The next connection, accepted.
@@ -66,7 +76,7 @@ impl Place {
 
 /// One network connection, seen from the broker.
 pub struct Peer {
-    stream: DuplexStream,
+    stream: Box<dyn ByteStream>,
     bytes: Vec<u8>,
     pub version: Version,
 }
@@ -82,7 +92,79 @@ pub struct Published {
     pub properties: Vec<String>,
 }
 
+/// How a client shows who it is, in CONNECT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    pub clean_start: bool,
+    pub user_name: Option<String>,
+    pub password: Option<Vec<u8>>,
+    /// Authentication method and data.
+    pub method: Option<String>,
+    pub data: Vec<u8>,
+}
+
 impl Peer {
+    /// The other end of any stream.
+    pub fn on(stream: impl ByteStream + 'static) -> Peer {
+        Peer { stream: Box::new(stream), bytes: Vec::new(), version: Version::V5 }
+    }
+
+    /// CONNECT, as far as it is about who the client is.
+    pub async fn recv_login(&mut self) -> Shown {
+        let (version, shown) = self
+            .recv(|packet| match packet {
+                Packet::Connect(connect) => {
+                    let (method, data) = method_and_data(&connect.properties);
+                    let shown = Shown {
+                        clean_start: connect.clean_start,
+                        user_name: connect.user_name.map(String::from),
+                        password: connect.password.map(Vec::from),
+                        method,
+                        data,
+                    };
+                    (connect.version, shown)
+                }
+                other => panic!("expected CONNECT, got {other:?}"),
+            })
+            .await;
+        self.version = version;
+        shown
+    }
+
+    /// AUTH: its reason code, method and data.
+    pub async fn recv_auth(&mut self) -> (ReasonCode, String, Vec<u8>) {
+        self.recv(|packet| match packet {
+            Packet::Auth(auth) => {
+                let (method, data) = method_and_data(&auth.properties);
+                (auth.reason, method.expect("a method"), data)
+            }
+            other => panic!("expected AUTH, got {other:?}"),
+        })
+        .await
+    }
+
+    pub async fn send_auth(&mut self, reason: ReasonCode, method: &str, data: &[u8]) {
+        let list = [Property::AuthenticationMethod(method), Property::AuthenticationData(data)];
+        let properties = Properties::new(&list);
+        self.send(Packet::Auth(whimbrel_codec::Auth { reason, properties })).await;
+    }
+
+    /// CONNACK with this method and data.
+    pub async fn send_consent(&mut self, session_present: bool, method: &str, data: &[u8]) {
+        let list = [Property::AuthenticationMethod(method), Property::AuthenticationData(data)];
+        let (reason, properties) = (ReasonCode::Success, Properties::new(&list));
+        self.send(Packet::ConnAck(ConnAck { session_present, reason, properties })).await;
+    }
+
+    pub async fn send_refusal(&mut self, reason: ReasonCode) {
+        let properties = Properties::NONE;
+        self.send(Packet::ConnAck(ConnAck { session_present: false, reason, properties })).await;
+    }
+
+    pub async fn send_disconnect(&mut self, reason: ReasonCode) {
+        self.send(Packet::Disconnect(whimbrel_codec::Disconnect::new(reason))).await;
+    }
+
     /// The next packet, given to `look`.
     pub async fn recv<R>(&mut self, look: impl FnOnce(&Packet<'_>) -> R) -> R {
         let patience = timeout(PATIENCE, self.fill()).await;
@@ -223,4 +305,16 @@ impl Peer {
     pub async fn recv_end(&mut self) -> bool {
         !timeout(PATIENCE, self.fill()).await.expect("the end in time")
     }
+}
+
+fn method_and_data(properties: &Properties<'_>) -> (Option<String>, Vec<u8>) {
+    let (mut method, mut found) = (None, Vec::new());
+    for property in properties.iter() {
+        match property {
+            Property::AuthenticationMethod(name) => method = Some(name.into()),
+            Property::AuthenticationData(data) => found = data.into(),
+            _ => {}
+        }
+    }
+    (method, found)
 }

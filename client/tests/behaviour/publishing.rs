@@ -47,6 +47,24 @@ async fn completions_tell_what_the_broker_said() {
     nobody.await.expect("acknowledged");
 }
 
+/// PUBCOMP was lost with the connection, and the broker has forgotten the message (section 4.4).
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_repeated_may_be_unknown_to_the_broker() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let completion = client.publish(exactly_once("once")).await.expect("taken");
+    let id = peer.recv_publish().await.packet_id.expect("an identifier");
+    peer.send(Packet::PubRec(Ack::new(id))).await;
+    assert_eq!(peer.recv_ack().await, ("PUBREL", id.get(), ReasonCode::Success));
+    drop(peer);
+    let mut peer = place.accept(true).await;
+    assert_eq!(peer.recv_ack().await, ("PUBREL", id.get(), ReasonCode::Success));
+    let reason = ReasonCode::PacketIdNotFound;
+    peer.send(Packet::PubComp(Ack { reason, ..Ack::new(id) })).await;
+    assert_eq!(completion.await.expect("it has arrived"), ReasonCode::Success);
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_wait_for_the_broker_in_order() {
     let (builder, mut place) = place();

@@ -271,3 +271,46 @@ async fn unsubscribing_waits_for_the_answer_and_ends_the_stream() {
     assert_eq!(answer.expect("granted"), ReasonCode::Success);
     assert!(clone.next().await.is_none());
 }
+
+/// Retained messages that come by no stream, order across filters, and no identifiers of ours.
+#[tokio::test(start_paused = true)]
+async fn all_messages_come_once_and_in_order() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    peer.send_publish("early", "0", Some(1), QoS::AtLeastOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    let mut all = client.all_messages(8, WhenFull::Wait);
+    let filter = |name: &str| {
+        let mut filter = Filter::new(name);
+        filter.properties.push(Property::SubscriptionIdentifier(9));
+        filter
+    };
+    for name in ["a/#", "a/b"] {
+        let (reason, subscribe) = tokio::join!(client.subscribe_for_all(filter(name)), async {
+            let (filter, id, properties) = peer.recv_subscribe().await;
+            peer.send_suback(id, ReasonCode::GrantedQos1).await;
+            (filter, properties)
+        });
+        assert_eq!(reason.expect("granted"), ReasonCode::GrantedQos1);
+        assert_eq!(subscribe, (name.into(), vec!["SubscriptionIdentifier(9)".into()]));
+    }
+    let (own, _) = tokio::join!(client.subscribe("c"), peer.grant());
+    let mut own = own.expect("granted");
+    peer.send_publish("a/b", "1", Some(2), QoS::AtLeastOnce).await;
+    peer.send_publish("c", "2", None, QoS::AtMostOnce).await;
+    peer.send_publish("a/c", "3", Some(3), QoS::AtLeastOnce).await;
+    for (number, ack) in [("0", Some(1)), ("1", Some(2)), ("2", None), ("3", Some(3))] {
+        let message = timeout(Duration::from_secs(1), all.next()).await.expect("in time");
+        assert_eq!(&message.expect("a message").payload[..], number.as_bytes());
+        if let Some(id) = ack {
+            assert_eq!(peer.recv_ack().await, ("PUBACK", id, ReasonCode::Success));
+        }
+    }
+    assert_eq!(&next(&mut own).await.payload[..], b"2");
+    drop(peer);
+    let mut peer = place.accept(false).await;
+    let mut again = vec![peer.grant().await, peer.grant().await, peer.grant().await];
+    again.sort();
+    assert_eq!(again, ["a/#", "a/b", "c"]);
+}

@@ -1,7 +1,8 @@
 //! What clients do of their own accord.
 
+use whimbrel_client_core::{Client, Error};
 use whimbrel_codec::{
-    Connect, Disconnect, Filters, Packet, Properties, Property, Publish, QoS, ReasonCode,
+    Connect, Disconnect, Filters, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode,
     Subscribe, Subscription, Topics, Unsubscribe, Will,
 };
 
@@ -11,6 +12,7 @@ use crate::check::Message;
 use crate::client::{Connection, Outgoing, Request, Serial, Todo, ack, packet_id, payload, write};
 use crate::net::Link;
 use crate::note;
+use crate::real::with_publish;
 
 /// Messages that a client has begun to publish and not finished, at most.
 const MAX_OUTGOING: usize = 8;
@@ -48,11 +50,14 @@ impl World {
 
     /// Sends bytes, unless the broker is gone.
     fn put(&mut self, c: usize, packet: &Packet<'_>) {
-        let version = self.clients[c].habits.version;
+        let mut bytes = Vec::new();
+        write(self.clients[c].habits.version, packet, &mut bytes);
+        self.put_bytes(c, &bytes);
+    }
+
+    fn put_bytes(&mut self, c: usize, bytes: &[u8]) {
         let Some(connection) = &self.clients[c].connection else { return };
         let Some(link) = self.links.get_mut(&connection.link) else { return };
-        let mut bytes = Vec::new();
-        write(version, packet, &mut bytes);
         link.up.extend(bytes);
         self.operations += 1;
     }
@@ -107,6 +112,9 @@ impl World {
         if expiry_s > 0 {
             list.push(Property::SessionExpiryIntervalS(expiry_s));
         }
+        if self.is_real(c) {
+            list.push(Property::TopicAliasMaximum(8));
+        }
         let topic = format!("w/{c}");
         let text = will.map(|(serial, _)| payload(serial, 0)).unwrap_or_default();
         let delay = [Property::WillDelayIntervalS(will.map_or(0, |(_, delay_s)| delay_s))];
@@ -129,7 +137,10 @@ impl World {
             will: will_packet,
             ..Connect::new(habits.version, &name)
         };
-        self.put(c, &Packet::Connect(connect));
+        match self.is_real(c) {
+            true => self.real_connect(c, &connect),
+            false => self.put(c, &Packet::Connect(connect)),
+        }
     }
 
     fn will_of(&mut self, c: usize) -> (Serial, u32) {
@@ -150,7 +161,7 @@ impl World {
 
     /// A plain DISCONNECT.
     pub(super) fn say_goodbye(&mut self, c: usize) {
-        self.put(c, &Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+        self.put_disconnect(c, &Disconnect::new(ReasonCode::Success));
         self.connection_lost(c, "says goodbye");
     }
 
@@ -178,13 +189,20 @@ impl World {
         if let Some(link) = self.links.get_mut(&id) {
             link.disconnect_expiry_s = new_expiry_s;
         }
-        self.put(c, &Packet::Disconnect(Disconnect { reason, properties }));
+        self.put_disconnect(c, &Disconnect { reason, properties });
         if new_expiry_s == Some(0) {
             self.clients[c].forget();
             self.clients[c].must_clean = true;
         }
         self.connection_lost(c, "closes the connection");
         self.go_away(c);
+    }
+
+    fn put_disconnect(&mut self, c: usize, disconnect: &Disconnect<'_>) {
+        match self.is_real(c) {
+            true => self.real_disconnect(c, disconnect),
+            false => self.put(c, &Packet::Disconnect(*disconnect)),
+        }
     }
 
     fn go_away(&mut self, c: usize) {
@@ -264,12 +282,16 @@ impl World {
 
     /// Publishes a message, for the first time or with a new identifier.
     pub(super) fn publish_again(&mut self, c: usize, serial: Serial) {
+        if self.is_real(c) {
+            return self.real_publish(c, serial);
+        }
         let id = match self.check.message(serial).qos {
             QoS::AtMostOnce => 0,
             _ => self.clients[c].fresh_id(),
         };
         if id > 0 {
-            self.clients[c].outgoing.push(Outgoing { id, serial, released: false });
+            let (released, sent) = (false, true);
+            self.clients[c].outgoing.push(Outgoing { id, serial, released, sent });
         }
         self.put_publish(c, id, serial, false);
     }
@@ -279,26 +301,17 @@ impl World {
         let what = self.check.say(serial);
         let name = &self.clients[c].name;
         note!(self.trace, self.now_ms, "{name} sends PUBLISH {id}: {what}, DUP {dup}");
-        let m = self.check.message(serial).clone();
-        let len = (serial as u64 * 7919 % self.plan.max_payload_bytes) as usize;
-        let text = if m.empty { Vec::new() } else { payload(serial, len) };
-        let list: Vec<Property<'_>> =
-            m.expiry_s.into_iter().map(Property::MessageExpiryIntervalS).collect();
-        let publish = Publish {
-            dup,
-            qos: m.qos,
-            retain: m.retain,
-            topic: &m.topic,
-            packet_id: (m.qos != QoS::AtMostOnce).then(|| packet_id(id)),
-            properties: Properties::new(&list),
-            payload: &text,
-        };
-        self.put(c, &Packet::Publish(publish));
+        let (version, mut bytes) = (self.clients[c].habits.version, Vec::new());
+        with_publish(&self.check, serial, self.plan.max_payload_bytes, |publish| {
+            let packet_id = (publish.qos != QoS::AtMostOnce).then(|| packet_id(id));
+            write(version, &Packet::Publish(Publish { dup, packet_id, ..*publish }), &mut bytes);
+        });
+        self.put_bytes(c, &bytes);
     }
 
     /// The session goes on: what was not finished is sent again, in order [MQTT-4.4.0-1].
     pub(super) fn resume(&mut self, c: usize) {
-        for Outgoing { id, serial, released } in self.clients[c].outgoing.clone() {
+        for Outgoing { id, serial, released, .. } in self.clients[c].outgoing.clone() {
             if released {
                 self.put(c, &Packet::PubRel(ack(id)));
             } else {
@@ -309,6 +322,9 @@ impl World {
 
     /// Acknowledges some of what has come, in order.
     pub(super) fn answer(&mut self, c: usize) {
+        if self.is_real(c) {
+            return self.real_answer(c);
+        }
         loop {
             if !self.calm && self.rng.one_in(3) {
                 return;
@@ -368,14 +384,20 @@ impl World {
     pub(super) fn subscribe_to(&mut self, c: usize, filter: &str, qos: QoS) {
         let v5 = self.clients[c].habits.version.is_v5();
         let no_local = v5 && filter == "q/+";
-        let id = self.clients[c].fresh_id();
+        let filters = [Subscription { no_local, ..Subscription::new(filter, qos) }];
+        let Some(id) = self.request_id(c, |client| client.subscribe(&filters, Properties::NONE))
+        else {
+            return;
+        };
         let name = &self.clients[c].name;
         note!(self.trace, self.now_ms, "{name} sends SUBSCRIBE {id}: {filter}, {qos:?}");
         self.check.subscribe_sent(c, filter, qos, no_local);
         if let Some(connection) = &mut self.clients[c].connection {
             connection.requests.insert(id, Request::Subscribe(filter.to_owned(), qos));
         }
-        let filters = [Subscription { no_local, ..Subscription::new(filter, qos) }];
+        if self.is_real(c) {
+            return self.pump(c);
+        }
         self.put(
             c,
             &Packet::Subscribe(Subscribe {
@@ -386,6 +408,19 @@ impl World {
         );
     }
 
+    /// The identifier of a request: that of the client of `client-core`, which has sent it, or a
+    /// fresh one.
+    fn request_id(
+        &mut self,
+        c: usize,
+        send: impl FnOnce(&mut Client<'static>) -> Result<PacketId, Error>,
+    ) -> Option<u16> {
+        match &mut self.clients[c].real {
+            Some(real) => send(&mut real.client).ok().map(PacketId::get),
+            None => Some(self.clients[c].fresh_id()),
+        }
+    }
+
     fn unsubscribe(&mut self, c: usize) {
         if self.clients[c].habits.filters.is_empty() {
             return;
@@ -394,14 +429,20 @@ impl World {
         if self.is_requested(c, &filter) {
             return;
         }
-        let id = self.clients[c].fresh_id();
+        let filters = [filter.as_str()];
+        let Some(id) = self.request_id(c, |client| client.unsubscribe(&filters, Properties::NONE))
+        else {
+            return;
+        };
         let name = &self.clients[c].name;
         note!(self.trace, self.now_ms, "{name} sends UNSUBSCRIBE {id}: {filter}");
         self.check.unsubscribe_sent(c, &filter);
         if let Some(connection) = &mut self.clients[c].connection {
             connection.requests.insert(id, Request::Unsubscribe(filter.clone()));
         }
-        let filters = [filter.as_str()];
+        if self.is_real(c) {
+            return self.pump(c);
+        }
         self.put(
             c,
             &Packet::Unsubscribe(Unsubscribe {

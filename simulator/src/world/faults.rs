@@ -35,7 +35,14 @@ impl World {
             let c = self.rng.index(self.clients.len());
             note!(self.trace, self.now_ms, "{} loses its memory", self.clients[c].name);
             self.cut(c);
+            self.clients[c].real = None;
             self.clients[c].must_clean = true;
+        }
+        if self.options.real_clients && self.rng.one_in(150) {
+            let c = self.rng.index(self.clients.len());
+            if self.is_real(c) {
+                self.crash_client(c);
+            }
         }
     }
 

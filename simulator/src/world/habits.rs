@@ -2,7 +2,9 @@
 
 use whimbrel_codec::Version;
 
+use super::World;
 use crate::client::{Client, Habits};
+use crate::real::Ways;
 use crate::rng::Rng;
 
 /// Index of the client that has no session and reads what is retained.
@@ -30,11 +32,14 @@ fn habits(rng: &mut Rng) -> Habits {
         topics: Vec::new(),
         filters: Vec::new(),
         publish_weight: 0,
+        ways: None,
     }
 }
 
 /// All clients of a run.
-pub fn clients(rng: &mut Rng) -> Vec<Client> {
+///
+/// `real`: two of three are clients of `client-core`.
+pub fn clients(rng: &mut Rng, real: bool) -> Vec<Client> {
     let mut clients = Vec::new();
     let mut reader = habits(rng);
     (reader.clean, reader.filters) = (true, list(&["r/#"]));
@@ -70,5 +75,9 @@ pub fn clients(rng: &mut Rng) -> Vec<Client> {
     visitor.publish_weight = 10;
     visitor.will_percent = 50;
     clients.push(Client::new("visitor", visitor));
+    for client in clients.iter_mut().filter(|_| real) {
+        let lent = World::may_lend(client.habits.version);
+        client.habits.ways = rng.percent(66).then(|| Ways::new(rng, lent));
+    }
     clients
 }

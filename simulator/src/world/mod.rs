@@ -4,6 +4,7 @@ mod acts;
 mod faults;
 mod habits;
 mod quiet;
+mod real;
 mod receive;
 mod tick;
 
@@ -96,7 +97,7 @@ impl World {
     fn new(options: Options) -> World {
         let mut rng = Rng::new(options.seed);
         let plan = Plan::new(&mut rng);
-        let clients = habits::clients(&mut rng);
+        let clients = habits::clients(&mut rng, options.real_clients);
         let names = clients.iter().map(|client| client.name.clone()).collect();
         World {
             now_ms: 1000,

@@ -9,9 +9,9 @@ use crate::{Mutation, note};
 
 /// What is known of the connection that a packet came on.
 #[derive(Clone, Copy)]
-struct Place {
-    c: usize,
-    link: usize,
+pub(super) struct Place {
+    pub(super) c: usize,
+    pub(super) link: usize,
 }
 
 impl World {
@@ -36,7 +36,11 @@ impl World {
             let Some(bytes) = connection.next_packet() else { break };
             self.operations += 1;
             let got = read(version, &bytes);
-            self.got(Place { c, link: id }, got);
+            let place = Place { c, link: id };
+            match self.is_real(c) {
+                true => self.real_got(place, got, &bytes),
+                false => self.got(place, got),
+            }
             if self.is_over() {
                 return;
             }
@@ -49,6 +53,9 @@ impl World {
     /// The client's connection is gone.
     pub(super) fn connection_lost(&mut self, c: usize, why: &str) {
         let Some(connection) = self.clients[c].connection.take() else { return };
+        if let Some(real) = &mut self.clients[c].real {
+            real.client.handle_connection_lost();
+        }
         if connection.expiry_s == 0 {
             // The session ends with the connection, for both sides.
             self.clients[c].forget();
@@ -62,7 +69,8 @@ impl World {
         self.links.retain(|_, link| !link.is_gone());
     }
 
-    fn got(&mut self, place: Place, got: Got) {
+    /// What the client knows by a packet.
+    pub(super) fn got(&mut self, place: Place, got: Got) {
         let Place { c, link } = place;
         let name = &self.clients[c].name;
         if !matches!(got, Got::Publish(_)) {
@@ -79,7 +87,7 @@ impl World {
                 let known = self.clients[c].received.remove(&id).is_some();
                 self.todo(c, Todo::PubComp(id, known));
             }
-            Got::PubComp(id) => {
+            Got::PubComp(id, _) => {
                 let outgoing = &mut self.clients[c].outgoing;
                 outgoing.retain(|outgoing| outgoing.id != id || !outgoing.released);
             }
@@ -118,7 +126,11 @@ impl World {
         self.clients[c].connection.as_mut()?.requests.remove(&id)
     }
 
+    /// What a client that the simulator makes up has to do.
     fn todo(&mut self, c: usize, todo: Todo) {
+        if self.is_real(c) {
+            return;
+        }
         if let Some(connection) = &mut self.clients[c].connection {
             connection.todo.push_back(todo);
         }
@@ -141,7 +153,9 @@ impl World {
             connection.accepted = true;
         }
         if present {
-            self.resume(c);
+            if !self.is_real(c) {
+                self.resume(c);
+            }
         } else {
             let lost = self.clients[c].forget();
             // What was not acknowledged is published anew, or given up.
@@ -180,6 +194,9 @@ impl World {
 
     /// The mutations that concern what comes to clients.
     fn mutated_publish(&mut self, at: Place, mut delivered: Delivered) {
+        if self.is_real(at.c) {
+            return self.publish_came(at, delivered);
+        }
         let mutation = self.options.mutation;
         let Some(connection) = &mut self.clients[at.c].connection else { return };
         connection.publishes += 1;
@@ -212,7 +229,11 @@ impl World {
     fn publish_came(&mut self, Place { c, link }: Place, delivered: Delivered) {
         let client = &mut self.clients[c];
         let d = &delivered;
-        let known = d.qos == QoS::ExactlyOnce && client.received.contains_key(&d.id);
+        let by_hand = client.habits.ways.is_some_and(|ways| ways.manual);
+        let again = client.received.contains_key(&d.id)
+            // Told again, as it was not acknowledged.
+            || client.seen.get(&d.id).is_some_and(|serial| *serial == d.serial);
+        let known = d.qos == QoS::ExactlyOnce && again;
         let suppressed = if known { ", known" } else { "" };
         note!(self.trace, self.now_ms, "{} #{link} gets {}{suppressed}", client.name, say(d));
         let most =
@@ -225,12 +246,33 @@ impl World {
         match d.qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => self.todo(c, Todo::PubAck(d.id)),
+            QoS::ExactlyOnce if by_hand => {}
             QoS::ExactlyOnce => {
                 self.clients[c].received.insert(d.id, d.serial);
                 self.todo(c, Todo::PubRec(d.id));
             }
         }
+        if by_hand && d.qos != QoS::AtMostOnce {
+            self.wait_for_hand(c, d);
+        }
         self.check.received(c, link, d, known, most.into());
+    }
+}
+
+impl World {
+    /// The application has it, and will acknowledge it.
+    fn wait_for_hand(&mut self, c: usize, d: &Delivered) {
+        let client = &mut self.clients[c];
+        let received = d.qos == QoS::ExactlyOnce && client.received.contains_key(&d.id);
+        if received {
+            return;
+        }
+        if d.qos == QoS::ExactlyOnce {
+            client.seen.insert(d.id, d.serial);
+        }
+        if let Some(real) = &mut client.real {
+            real.waiting.push(d.clone());
+        }
     }
 }
 
@@ -258,6 +300,7 @@ impl Connection {
             held_back: None,
             last_id: 0,
             publishes: 0,
+            aliases: Default::default(),
         }
     }
 }

@@ -1,0 +1,58 @@
+//! Everything that comes, as one stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use crate::Incoming;
+use crate::client::Owner;
+use crate::state::Queue;
+use crate::subscription::poll_queue;
+
+/// All messages that the broker sends to this client, each once and in the order of the broker,
+/// whatever subscription brought them: also those of a session that outlived another process. For
+/// tools and gateways, which care about the order across filters more than about the filter.
+///
+/// A message is acknowledged when it is taken, and subscriptions with a stream of their own get it
+/// as well. Ends when the client does, or when another one is asked for.
+pub struct AllMessages {
+    handle: Arc<Owner>,
+    queue: Arc<Queue>,
+}
+
+impl AllMessages {
+    pub(crate) const fn new(handle: Arc<Owner>, queue: Arc<Queue>) -> AllMessages {
+        AllMessages { handle, queue }
+    }
+
+    /// The next message; none when there will be no more. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// QoS 0 messages that were dropped because the queue was full.
+    pub fn missed(&self) -> u64 {
+        self.queue.missed()
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        poll_queue(self.handle.shared(), &self.queue, false, cx)
+    }
+}
+
+impl Stream for AllMessages {
+    type Item = Incoming;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        self.poll(cx)
+    }
+}
+
+impl Drop for AllMessages {
+    fn drop(&mut self) {
+        self.handle.shared().lock().inbox.leave_all(&self.queue);
+    }
+}

@@ -1,9 +1,0 @@
-//! One connection at a time, driven by its caller: what the tools were built on.
-
-mod blocking;
-mod link;
-pub(crate) mod stream;
-
-pub use blocking::{Client, Connected, Settings};
-pub use link::Link;
-pub use mio::Waker;
