@@ -80,7 +80,12 @@ pub fn run(args: &Shell) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(1, format!("no event loop: {error}")))?;
     runtime.block_on(async {
-        let client = setup.builder().drain_timeout(DRAIN).connect().await.map_err(|error| setup.failure(&error))?;
+        let client = setup
+            .builder()
+            .drain_timeout(DRAIN)
+            .connect()
+            .await
+            .map_err(|error| setup.failure(&error))?;
         let mut model = Model::new(setup.address.to_string(), Limits::default(), now_ms());
         model.time_zone = TimeZone::system();
         // https://no-color.org
