@@ -215,6 +215,10 @@ impl Driver {
                     None => Connection::Closed { why },
                 });
             }
+            Status::Renewed => self.model.push_event("the broker took a new token".into()),
+            Status::RenewalFailed { why, .. } => {
+                self.model.complain(format!("no new token yet: {why}"));
+            }
             Status::Missed { filter } => {
                 self.model.complain(format!("messages of {filter} were dropped: too many"));
             }

@@ -131,7 +131,7 @@ fn check(model: &mut Model, limits: Limits) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn no_sequence_does_harm(ops in prop::collection::vec(op(), 0..60)) {

@@ -12,7 +12,7 @@ use crate::shell::dialog::{Dialog, PublishForm, SubscriptionForm};
 use crate::shell::keys::HELP;
 use crate::shell::layout::inside;
 use crate::shell::model::Model;
-use crate::shell::payload::clean;
+use crate::shell::payload::{clean, wrapped};
 
 pub fn draw(frame: &mut Frame<'_>, dialog: &Dialog, model: &Model, theme: Theme) {
     match dialog {
@@ -62,15 +62,21 @@ fn help(frame: &mut Frame<'_>, theme: Theme) {
 }
 
 fn events(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
-    let height = (model.events.len() as u16 + 2).max(5);
-    let area = window(frame, [76, height], "Connection", "any key closes", theme);
-    let skipped = model.events.len().saturating_sub(area.height.into());
-    let line = |(at_ms, text): &(u64, String)| {
-        let at = format!("{}  ", clock(*at_ms, &model.time_zone));
-        Line::from(vec![Span::styled(at, theme.faint()), Span::raw(clean(text))])
-    };
-    let lines: Vec<Line<'_>> = model.events.iter().skip(skipped).map(line).collect();
-    frame.render_widget(Paragraph::new(lines), area);
+    let [width, time_width] = [76_u16, 14_u16].map(usize::from);
+    let room = width.min(frame.area().width.into()).saturating_sub(time_width + 2).max(1);
+    let mut lines = Vec::new();
+    for (at_ms, text) in &model.events {
+        let mut head = clock(*at_ms, &model.time_zone);
+        for part in wrapped(&clean(text), room) {
+            let time = Span::styled(format!("{head:time_width$}"), theme.faint());
+            lines.push(Line::from_iter([time, Span::raw(part)]));
+            head.clear();
+        }
+    }
+    let height = (lines.len() as u16 + 2).max(5);
+    let area = window(frame, [width as u16, height], "Connection", "any key closes", theme);
+    let skipped = lines.len().saturating_sub(area.height.into());
+    frame.render_widget(Paragraph::new(lines.split_off(skipped)), area);
 }
 
 fn publish(frame: &mut Frame<'_>, form: &PublishForm, theme: Theme) {
