@@ -7,8 +7,8 @@ mod connecting;
 mod publishing;
 mod receiving;
 mod requesting;
-mod storing;
 mod sockets;
+mod storing;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "websocket")]

@@ -17,11 +17,13 @@ pub(super) struct Role {
     pub(super) is_kept: bool,
     /// A subscriber that acknowledges by itself.
     pub(super) manual_ack: bool,
+    /// A publisher whose process is killed.
+    pub(super) crashes: bool,
 }
 
 impl Role {
     const fn new(qos: QoS, is_kept: bool) -> Role {
-        Role { qos, is_kept, manual_ack: false }
+        Role { qos, is_kept, manual_ack: false, crashes: false }
     }
 
     pub(super) fn publishers() -> Vec<Role> {
@@ -30,6 +32,11 @@ impl Role {
             .into_iter()
             .flat_map(|qos| [Role::new(qos, true), Role::new(qos, false)])
             .collect()
+    }
+
+    pub(super) fn crashing() -> [Role; 2] {
+        let qualities = [QoS::AtLeastOnce, QoS::ExactlyOnce];
+        qualities.map(|qos| Role { crashes: true, ..Role::new(qos, true) })
     }
 
     pub(super) fn subscribers() -> Vec<Role> {
@@ -101,6 +108,14 @@ impl Ledger {
             }
             Err(error) => self.violate(format!("publisher {publisher}: {number}: {error}")),
         }
+    }
+
+    /// Nobody knows whether the client had taken the next message when its process was killed.
+    pub(super) fn handle_uncertain(&mut self, publisher: usize) {
+        let from = &mut self.publishers[publisher];
+        from.taken += 1;
+        from.known += 1;
+        from.given_up.insert(from.known);
     }
 
     /// A publisher takes no more messages, and all outcomes are known.
@@ -213,7 +228,9 @@ impl Role {
 
     /// Whether some messages of a publisher may never arrive.
     fn may_lose(self) -> bool {
-        self.qos == QoS::AtMostOnce || (self.qos == QoS::ExactlyOnce && !self.is_kept)
+        self.crashes
+            || self.qos == QoS::AtMostOnce
+            || (self.qos == QoS::ExactlyOnce && !self.is_kept)
     }
 
     /// Whether what is acknowledged to this publisher arrives at the subscriber in any case.
@@ -283,6 +300,20 @@ mod tests {
         ledger.handle_taken(0);
         ledger.handle_outcome(0, Err(PublishError::SessionLost));
         assert!(ledger.check().is_err());
+    }
+
+    #[test]
+    fn after_a_crash_one_message_is_uncertain() {
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2]);
+        ledger.handle_taken(0);
+        ledger.handle_outcome(0, Ok(()));
+        ledger.handle_uncertain(0);
+        ledger.handle_received(0, 0, 3);
+        assert!(ledger.check().is_err(), "1 was taken");
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2]);
+        ledger.handle_uncertain(0);
+        ledger.handle_received(0, 0, 2);
+        assert!(ledger.check().is_ok());
     }
 
     #[test]
