@@ -36,7 +36,7 @@ FAULTS: dict[str, dict[str, str]] = {
         "a session is taken over": "leaves the older connection open",
         "retained messages": _LATE,
         "a clean session is forgotten": _LATE,
-        "taken up by another process": "sometimes delivers after UNSUBSCRIBE",
+        "a kept session": "sometimes delivers after UNSUBSCRIBE, or answers late",
         "a lost connection": "sometimes loses or repeats what was in flight, or answers late",
         "what is not acknowledged": "sometimes does not send it again",
         "a will when|no will": "sometimes takes a client that leaves for lost",

@@ -53,6 +53,8 @@ pub(super) struct Ledger {
     subscribers: Vec<Role>,
     /// For each subscriber one for each publisher.
     streams: Vec<Vec<Stream>>,
+    /// A broker that is killed may send QoS 0 again, of what it had not acknowledged.
+    broker_dies: bool,
     violations: Vec<String>,
     received: u64,
     repeated: u64,
@@ -79,12 +81,13 @@ struct Stream {
 }
 
 impl Ledger {
-    pub(super) fn new(publishers: Vec<Role>, subscribers: Vec<Role>) -> Ledger {
+    pub(super) fn new(publishers: Vec<Role>, subscribers: Vec<Role>, broker_dies: bool) -> Ledger {
         let streams = |_: &Role| publishers.iter().map(|_| Stream::default()).collect();
         Ledger {
             streams: subscribers.iter().map(streams).collect(),
             publishers: publishers.into_iter().map(Published::new).collect(),
             subscribers,
+            broker_dies,
             violations: Vec::new(),
             received: 0,
             repeated: 0,
@@ -139,7 +142,7 @@ impl Ledger {
             }
         } else if stream.missing.contains(&number) {
             self.violate(format!("{publisher} to {subscriber}: {number} after {last}: order"));
-        } else if from.repeats_to(to) {
+        } else if from.repeats_to(to) || (self.broker_dies && from.repeats_as_qos_0_to(to)) {
             self.repeated += 1;
         } else {
             self.violate(format!("{publisher} to {subscriber}: {number} after {last}: doubled"));
@@ -238,6 +241,11 @@ impl Role {
         self.qos > QoS::AtMostOnce && to.qos > QoS::AtMostOnce && to.is_kept
     }
 
+    /// Whether the publisher sends again what the subscriber may have got at QoS 0.
+    fn repeats_as_qos_0_to(self, to: Role) -> bool {
+        self.qos > QoS::AtMostOnce && to.qos == QoS::AtMostOnce
+    }
+
     /// Whether the subscriber may get a message of this publisher twice.
     fn repeats_to(self, to: Role) -> bool {
         self.qos == QoS::AtLeastOnce || self.qos.min(to.qos) == QoS::AtLeastOnce
@@ -252,7 +260,7 @@ mod tests {
     const QOS_2: Role = Role::new(QoS::ExactlyOnce, true);
 
     fn received(from: Role, to: Role, numbers: &[u64]) -> Result<(), Failed> {
-        let mut ledger = Ledger::new(vec![from], vec![to]);
+        let mut ledger = Ledger::new(vec![from], vec![to], false);
         for number in numbers {
             ledger.handle_taken(0);
             ledger.handle_outcome(0, Ok(()));
@@ -272,6 +280,7 @@ mod tests {
         assert!(received(QOS_1, QOS_2, &[1, 2, 1, 2, 3]).is_ok());
         assert!(received(QOS_2, QOS_1, &[1, 2, 2]).is_ok());
         assert!(received(Role::new(QoS::AtMostOnce, true), QOS_2, &[1, 1]).is_err());
+        assert!(received(QOS_2, Role::new(QoS::AtMostOnce, true), &[1, 1]).is_err());
     }
 
     #[test]
@@ -284,7 +293,7 @@ mod tests {
     #[test]
     fn a_lost_session_is_no_excuse_for_others() {
         let clean = Role::new(QoS::ExactlyOnce, false);
-        let mut ledger = Ledger::new(vec![clean], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![clean], vec![QOS_2], false);
         for outcome in [Ok(()), Err(PublishError::SessionLost), Ok(())] {
             ledger.handle_taken(0);
             ledger.handle_outcome(0, outcome);
@@ -296,7 +305,7 @@ mod tests {
         assert!(ledger.is_complete());
         assert!(ledger.check().is_ok());
         assert_eq!(ledger.totals(), [2, 1, 2, 0]);
-        let mut ledger = Ledger::new(vec![QOS_2], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![QOS_2], vec![QOS_2], false);
         ledger.handle_taken(0);
         ledger.handle_outcome(0, Err(PublishError::SessionLost));
         assert!(ledger.check().is_err());
@@ -304,13 +313,13 @@ mod tests {
 
     #[test]
     fn after_a_crash_one_message_is_uncertain() {
-        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2], false);
         ledger.handle_taken(0);
         ledger.handle_outcome(0, Ok(()));
         ledger.handle_uncertain(0);
         ledger.handle_received(0, 0, 3);
         assert!(ledger.check().is_err(), "1 was taken");
-        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2], false);
         ledger.handle_uncertain(0);
         ledger.handle_received(0, 0, 2);
         assert!(ledger.check().is_ok());
@@ -319,7 +328,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_out_of_order() {
         let clean = Role::new(QoS::ExactlyOnce, false);
-        let mut ledger = Ledger::new(vec![clean], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![clean], vec![QOS_2], false);
         ledger.handle_received(0, 0, 2);
         assert!(ledger.check().is_ok());
         ledger.handle_received(0, 0, 1);

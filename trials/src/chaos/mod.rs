@@ -98,7 +98,9 @@ pub async fn run(settings: &Settings) -> Result<Report, Failed> {
     let mut publishers = Role::publishers();
     let workers = settings.worker.iter().flat_map(|_| Role::crashing());
     publishers.extend(workers);
-    let ledger = Mutex::new(Ledger::new(publishers.clone(), Role::subscribers()));
+    let broker_dies = settings.rounds_per_broker > 0;
+    let ledger = Ledger::new(publishers.clone(), Role::subscribers(), broker_dies);
+    let ledger = Mutex::new(ledger);
     let scene = Arc::new(Scene { relay, ledger, ending: AtomicBool::new(false) });
     let mut tasks = JoinSet::new();
     clients::start(&scene, settings.seed, &mut tasks).await?;
