@@ -198,7 +198,7 @@ def nats(folder: Path) -> Recipe:
         "max_payload": 8_000_000,
         "jetstream": {"store_dir": str(folder / "store")},
         "authorization": {"users": [user]},
-        "mqtt": {"listen": f"127.0.0.1:{port}"},
+        "mqtt": {"listen": f"127.0.0.1:{port}", "ack_wait": "3s"},
         "websocket": {"listen": f"127.0.0.1:{ws_port}", "no_tls": True},
     }
     (folder / "nats.conf").write_text(json.dumps(config))
@@ -212,6 +212,6 @@ PACKAGED = (
     Kind("mosquitto", partial(mosquitto, 2000, (V311, V5))),
     Kind("mosquitto-with-limits", partial(mosquitto, RECEIVE_MAXIMUM, (V5,))),
     Kind("aedes", aedes, 16),
-    Kind("amqtt", amqtt, 8),
+    Kind("amqtt", amqtt, 4),
     Kind("nats", nats),
 )

@@ -13,7 +13,7 @@ mod queue;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Told when there may be room in the outbox.
     pub(crate) room: Notify,
-    status: broadcast::Sender<Status>,
+    /// Made for the first listener: it is the largest part of an idle client.
+    status: OnceLock<broadcast::Sender<Status>>,
     /// What [`Millis`] count from.
     start: Instant,
     /// Where the driver runs.
@@ -110,7 +111,7 @@ impl Shared {
             config,
             state: Mutex::new(state),
             room: Notify::new(),
-            status: broadcast::channel(STATUS_LEN).0,
+            status: OnceLock::new(),
             start: Instant::now(),
             runtime,
         }
@@ -150,13 +151,19 @@ impl Shared {
         format!("{}/{id}", basis.trim_end_matches('/'))
     }
 
+    fn status(&self) -> &broadcast::Sender<Status> {
+        self.status.get_or_init(|| broadcast::channel(STATUS_LEN).0)
+    }
+
     /// Nobody may be listening.
     pub(crate) fn tell(&self, status: Status) {
-        let _ = self.status.send(status);
+        if let Some(listeners) = self.status.get() {
+            let _ = listeners.send(status);
+        }
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Status> {
-        self.status.subscribe()
+        self.status().subscribe()
     }
 
     /// Room may have come: who waits for it takes it in turn, each waking the next. With a store,
@@ -192,7 +199,7 @@ impl Shared {
         for packet_id in &recovered.arrivals {
             core.restore_received(*packet_id)?;
         }
-        let kept = Kept::new(keeper, store.keeps_qos0, &recovered, self.status.clone());
+        let kept = Kept::new(keeper, store.keeps_qos0, &recovered, self.status().clone());
         outbox.restore(kept, recovered, core, self.config.version)?;
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::Failed;
 pub(super) struct Broker {
     pub(super) address: SocketAddr,
     program: PathBuf,
-    folder: PathBuf,
+    /// Goes with it.
+    pub(super) folder: PathBuf,
     child: Child,
 }
 

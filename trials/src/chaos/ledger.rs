@@ -17,11 +17,13 @@ pub(super) struct Role {
     pub(super) is_kept: bool,
     /// A subscriber that acknowledges by itself.
     pub(super) manual_ack: bool,
+    /// A publisher whose process is killed.
+    pub(super) crashes: bool,
 }
 
 impl Role {
     const fn new(qos: QoS, is_kept: bool) -> Role {
-        Role { qos, is_kept, manual_ack: false }
+        Role { qos, is_kept, manual_ack: false, crashes: false }
     }
 
     pub(super) fn publishers() -> Vec<Role> {
@@ -30,6 +32,11 @@ impl Role {
             .into_iter()
             .flat_map(|qos| [Role::new(qos, true), Role::new(qos, false)])
             .collect()
+    }
+
+    pub(super) fn crashing() -> [Role; 2] {
+        let qualities = [QoS::AtLeastOnce, QoS::ExactlyOnce];
+        qualities.map(|qos| Role { crashes: true, ..Role::new(qos, true) })
     }
 
     pub(super) fn subscribers() -> Vec<Role> {
@@ -46,6 +53,8 @@ pub(super) struct Ledger {
     subscribers: Vec<Role>,
     /// For each subscriber one for each publisher.
     streams: Vec<Vec<Stream>>,
+    /// A broker that is killed may send QoS 0 again, of what it had not acknowledged.
+    broker_dies: bool,
     violations: Vec<String>,
     received: u64,
     repeated: u64,
@@ -72,12 +81,13 @@ struct Stream {
 }
 
 impl Ledger {
-    pub(super) fn new(publishers: Vec<Role>, subscribers: Vec<Role>) -> Ledger {
+    pub(super) fn new(publishers: Vec<Role>, subscribers: Vec<Role>, broker_dies: bool) -> Ledger {
         let streams = |_: &Role| publishers.iter().map(|_| Stream::default()).collect();
         Ledger {
             streams: subscribers.iter().map(streams).collect(),
             publishers: publishers.into_iter().map(Published::new).collect(),
             subscribers,
+            broker_dies,
             violations: Vec::new(),
             received: 0,
             repeated: 0,
@@ -103,6 +113,14 @@ impl Ledger {
         }
     }
 
+    /// Nobody knows whether the client had taken the next message when its process was killed.
+    pub(super) fn handle_uncertain(&mut self, publisher: usize) {
+        let from = &mut self.publishers[publisher];
+        from.taken += 1;
+        from.known += 1;
+        from.given_up.insert(from.known);
+    }
+
     /// A publisher takes no more messages, and all outcomes are known.
     pub(super) fn handle_end(&mut self, publisher: usize) {
         self.publishers[publisher].has_ended = true;
@@ -124,7 +142,7 @@ impl Ledger {
             }
         } else if stream.missing.contains(&number) {
             self.violate(format!("{publisher} to {subscriber}: {number} after {last}: order"));
-        } else if from.repeats_to(to) {
+        } else if from.repeats_to(to) || (self.broker_dies && from.repeats_as_qos_0_to(to)) {
             self.repeated += 1;
         } else {
             self.violate(format!("{publisher} to {subscriber}: {number} after {last}: doubled"));
@@ -213,12 +231,19 @@ impl Role {
 
     /// Whether some messages of a publisher may never arrive.
     fn may_lose(self) -> bool {
-        self.qos == QoS::AtMostOnce || (self.qos == QoS::ExactlyOnce && !self.is_kept)
+        self.crashes
+            || self.qos == QoS::AtMostOnce
+            || (self.qos == QoS::ExactlyOnce && !self.is_kept)
     }
 
     /// Whether what is acknowledged to this publisher arrives at the subscriber in any case.
     fn loses_nothing_to(self, to: Role) -> bool {
         self.qos > QoS::AtMostOnce && to.qos > QoS::AtMostOnce && to.is_kept
+    }
+
+    /// Whether the publisher sends again what the subscriber may have got at QoS 0.
+    fn repeats_as_qos_0_to(self, to: Role) -> bool {
+        self.qos > QoS::AtMostOnce && to.qos == QoS::AtMostOnce
     }
 
     /// Whether the subscriber may get a message of this publisher twice.
@@ -235,7 +260,7 @@ mod tests {
     const QOS_2: Role = Role::new(QoS::ExactlyOnce, true);
 
     fn received(from: Role, to: Role, numbers: &[u64]) -> Result<(), Failed> {
-        let mut ledger = Ledger::new(vec![from], vec![to]);
+        let mut ledger = Ledger::new(vec![from], vec![to], false);
         for number in numbers {
             ledger.handle_taken(0);
             ledger.handle_outcome(0, Ok(()));
@@ -255,6 +280,7 @@ mod tests {
         assert!(received(QOS_1, QOS_2, &[1, 2, 1, 2, 3]).is_ok());
         assert!(received(QOS_2, QOS_1, &[1, 2, 2]).is_ok());
         assert!(received(Role::new(QoS::AtMostOnce, true), QOS_2, &[1, 1]).is_err());
+        assert!(received(QOS_2, Role::new(QoS::AtMostOnce, true), &[1, 1]).is_err());
     }
 
     #[test]
@@ -267,7 +293,7 @@ mod tests {
     #[test]
     fn a_lost_session_is_no_excuse_for_others() {
         let clean = Role::new(QoS::ExactlyOnce, false);
-        let mut ledger = Ledger::new(vec![clean], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![clean], vec![QOS_2], false);
         for outcome in [Ok(()), Err(PublishError::SessionLost), Ok(())] {
             ledger.handle_taken(0);
             ledger.handle_outcome(0, outcome);
@@ -279,16 +305,30 @@ mod tests {
         assert!(ledger.is_complete());
         assert!(ledger.check().is_ok());
         assert_eq!(ledger.totals(), [2, 1, 2, 0]);
-        let mut ledger = Ledger::new(vec![QOS_2], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![QOS_2], vec![QOS_2], false);
         ledger.handle_taken(0);
         ledger.handle_outcome(0, Err(PublishError::SessionLost));
         assert!(ledger.check().is_err());
     }
 
     #[test]
+    fn after_a_crash_one_message_is_uncertain() {
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2], false);
+        ledger.handle_taken(0);
+        ledger.handle_outcome(0, Ok(()));
+        ledger.handle_uncertain(0);
+        ledger.handle_received(0, 0, 3);
+        assert!(ledger.check().is_err(), "1 was taken");
+        let mut ledger = Ledger::new(vec![Role::crashing()[1]], vec![QOS_2], false);
+        ledger.handle_uncertain(0);
+        ledger.handle_received(0, 0, 2);
+        assert!(ledger.check().is_ok());
+    }
+
+    #[test]
     fn what_comes_late_is_out_of_order() {
         let clean = Role::new(QoS::ExactlyOnce, false);
-        let mut ledger = Ledger::new(vec![clean], vec![QOS_2]);
+        let mut ledger = Ledger::new(vec![clean], vec![QOS_2], false);
         ledger.handle_received(0, 0, 2);
         assert!(ledger.check().is_ok());
         ledger.handle_received(0, 0, 1);

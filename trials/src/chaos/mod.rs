@@ -6,6 +6,7 @@
 
 mod broker;
 mod clients;
+mod crashing;
 mod fates;
 mod ledger;
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+pub use self::crashing::Worker;
 
 use self::broker::Broker;
 use self::fates::Fates;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub seed: u64,
     /// The broker is killed and started again after so many rounds; 0: never.
     pub rounds_per_broker: u64,
+    /// A program that runs a [`Worker`] behind `--worker`, and is killed all the time.
+    pub worker: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -90,10 +95,28 @@ pub async fn run(settings: &Settings) -> Result<Report, Failed> {
     let mut broker = Broker::start(&settings.broker)?;
     let mut fates = Fates::new(settings.seed);
     let relay = Relay::start(broker.address, move || fates.draw()).await?;
-    let ledger = Mutex::new(Ledger::new(Role::publishers(), Role::subscribers()));
+    let mut publishers = Role::publishers();
+    let workers = settings.worker.iter().flat_map(|_| Role::crashing());
+    publishers.extend(workers);
+    let broker_dies = settings.rounds_per_broker > 0;
+    let ledger = Ledger::new(publishers.clone(), Role::subscribers(), broker_dies);
+    let ledger = Mutex::new(ledger);
     let scene = Arc::new(Scene { relay, ledger, ending: AtomicBool::new(false) });
     let mut tasks = JoinSet::new();
     clients::start(&scene, settings.seed, &mut tasks).await?;
+    if let Some(program) = &settings.worker {
+        for (publisher, role) in publishers.iter().enumerate().filter(|(_, role)| role.crashes) {
+            let worker = Worker {
+                url: format!("mqtt://{}", scene.relay.address),
+                store: broker.folder.join(format!("worker-{publisher}")),
+                publisher,
+                qos: role.qos as u8,
+                next: None,
+            };
+            let rng = fastrand::Rng::with_seed(settings.seed ^ 0x7ab ^ publisher as u64);
+            tasks.spawn(crashing::publisher(scene.clone(), program.clone(), worker, rng));
+        }
+    }
     let mut kills = 0;
     let mut watch = Watch::new(settings.rounds);
     while scene.relay.accepted() < settings.rounds {

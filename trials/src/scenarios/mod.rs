@@ -96,11 +96,11 @@ fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T, what: &str) -> Resu
     if found == wanted {
         return Ok(());
     }
-    let short = |value: T| {
-        let text = format!("{value:?}");
-        text.chars().take(300).collect::<String>()
-    };
-    Err(format!("{what}: {} instead of {}", short(found), short(wanted)).into())
+    let (found, wanted) = (format!("{found:?}"), format!("{wanted:?}"));
+    let differs = found.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).count();
+    let near =
+        |text: &str| text.chars().skip(differs.saturating_sub(40)).take(200).collect::<String>();
+    Err(format!("{what}: {} instead of {}", near(&found), near(&wanted)).into())
 }
 
 /// Fails with `what` unless it holds.
