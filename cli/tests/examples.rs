@@ -135,12 +135,15 @@ fn a_dashboard_shows_last_values() {
     let broker = broker();
     let mut peer = Peer::kept(&broker, "sensors");
     let mut retained = |topic, payload| {
-        let publish = Publish { qos: QoS::AtLeastOnce, retain: true, ..Publish::new(topic, payload) };
+        let publish =
+            Publish { qos: QoS::AtLeastOnce, retain: true, ..Publish::new(topic, payload) };
         peer.publish_with(publish);
     };
     retained("sensors/a", b"kept");
     let dashboard = Example::start("dashboard", &broker, &["sensors/#", "2"]);
-    [b"1", b"2", b"3"].map(|value| retained("sensors/b", value));
+    for value in [b"1", b"2", b"3"] {
+        retained("sensors/b", value);
+    }
     let output = dashboard.ends();
     let words: Vec<Vec<&str>> =
         output.lines().map(|line| line.split_whitespace().collect()).collect();
