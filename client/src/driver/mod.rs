@@ -19,8 +19,8 @@ use crate::state::Shared;
 use crate::{Connected, Error, Status};
 use exchange::Exchange;
 
-/// A session that is taken over sooner than this after CONNECT, and not for the third time in a row,
-/// is taken back: it may have been an earlier attempt of our own that reached the broker late.
+/// A session that is taken over sooner than this after CONNECT, and not for the third time in a
+/// row, is taken back: it may have been an earlier attempt of our own that reached the broker late.
 const SETTLED: Duration = Duration::from_secs(5);
 const TAKE_BACKS: u32 = 2;
 
