@@ -107,7 +107,9 @@ impl Driver {
     /// One connection from its beginning to its end; fine if the client is to end.
     async fn connection(&mut self) -> Result<(), Error> {
         let shared = self.shared.clone();
-        let Some(opened) = self.unless_ended(open(&shared)).await else { return Ok(()) };
+        // In a box, as what a handshake needs would stay with the task for its life.
+        let opening = Box::pin(open(&shared));
+        let Some(opened) = self.unless_ended(opening).await else { return Ok(()) };
         let (link, attempt) = opened?;
         self.began = Instant::now();
         {
@@ -122,7 +124,7 @@ impl Driver {
         }
         let mut exchange = Exchange::new(shared, link, attempt);
         let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.failures)).await;
-        exchange.close().await;
+        Box::pin(exchange.close()).await;
         result
     }
 

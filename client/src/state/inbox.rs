@@ -83,7 +83,9 @@ pub(crate) struct Inbox {
     /// The key of a subscription, plus one, is its subscription identifier.
     wires: Slab<Wire>,
     by_filter: HashMap<Arc<str>, usize>,
-    routes: HashMap<Arc<str>, Route, RandomState>,
+    routes: HashMap<Arc<str>, Arc<Route>, RandomState>,
+    /// The one used last.
+    last_route: Option<Arc<Route>>,
     /// Of who wants all messages, whatever brought them.
     all: Option<Arc<Queue>>,
     /// Of a session that outlived the process, for instance: not acknowledged until wanted.
@@ -106,6 +108,7 @@ impl Inbox {
             wires: Slab::new(),
             by_filter: HashMap::new(),
             routes: HashMap::default(),
+            last_route: None,
             all: None,
             unclaimed: VecDeque::new(),
             unsubscribes: Vec::new(),
@@ -142,7 +145,7 @@ impl Inbox {
 
     fn enter(&mut self, filter: Filter) -> (usize, oneshot::Receiver<Answer>) {
         let (sender, answer) = oneshot::channel();
-        self.routes.clear();
+        self.forget_routes();
         self.is_dirty = true;
         // A leaving one that has not been sent yet would undo this.
         self.unsubscribes.retain(|u| u.packet_id.is_some() || u.filter != filter.filter);
@@ -209,7 +212,7 @@ impl Inbox {
         }
         let wire = self.wires.remove(key);
         self.by_filter.remove(&wire.filter.filter);
-        self.routes.clear();
+        self.forget_routes();
         wire.stage != Stage::Wanted || wire.was_sent
     }
 
@@ -303,7 +306,7 @@ impl Inbox {
     fn refuse(&mut self, key: usize, error: &SubscribeError) {
         let Some(wire) = self.wires.try_remove(key) else { return };
         self.by_filter.remove(&wire.filter.filter);
-        self.routes.clear();
+        self.forget_routes();
         for sender in wire.waiting {
             let _ = sender.send(Err(error.clone()));
         }
@@ -388,15 +391,21 @@ impl Inbox {
     /// Gives a message to whoever wants it.
     pub(crate) fn deliver(&mut self, publish: &Publish<'_>, shared: &Arc<Shared>, connection: u64) {
         let route = self.route(publish.topic);
-        let (topic, mut keys) = (route.topic.clone(), route.keys.clone());
-        narrow(&mut keys, &publish.properties);
+        let narrowed;
+        let keys: &[usize] = match route.keys.len() {
+            0 | 1 => &route.keys,
+            _ => {
+                narrowed = narrow(&route.keys, &publish.properties);
+                &narrowed
+            }
+        };
         let queues = keys.iter().filter_map(|key| self.wires.get(*key)).map(|w| w.queues.len());
         let receivers = queues.sum::<usize>() + usize::from(self.all.is_some());
         let token = publish
             .packet_id
             .map(|id| AckToken::new(shared.clone(), connection, id, publish.qos, receivers));
         let message = Incoming {
-            topic,
+            topic: route.topic.clone(),
             payload: Bytes::copy_from_slice(publish.payload),
             qos: publish.qos,
             retain: publish.retain,
@@ -440,35 +449,48 @@ impl Inbox {
         }
     }
 
-    fn route(&mut self, topic: &str) -> &Route {
-        if !self.routes.contains_key(topic) {
-            if self.routes.len() >= MOST_ROUTES {
-                self.routes.clear();
-            }
-            let wanted = |(_, wire): &(usize, &Wire)| matches(&wire.filter.filter, topic);
-            let keys = self.wires.iter().filter(wanted).map(|(key, _)| key).collect();
-            let topic: Arc<str> = topic.into();
-            self.routes.insert(topic.clone(), Route { topic, keys });
+    fn route(&mut self, topic: &str) -> Arc<Route> {
+        // The same topic often comes many times in a row.
+        if let Some(last) = &self.last_route
+            && *last.topic == *topic
+        {
+            return last.clone();
         }
-        &self.routes[topic]
+        let route = match self.routes.get(topic) {
+            Some(route) => route.clone(),
+            None => {
+                if self.routes.len() >= MOST_ROUTES {
+                    self.routes.clear();
+                }
+                let wanted = |(_, wire): &(usize, &Wire)| matches(&wire.filter.filter, topic);
+                let keys = self.wires.iter().filter(wanted).map(|(key, _)| key).collect();
+                let route = Arc::new(Route { topic: topic.into(), keys });
+                self.routes.insert(route.topic.clone(), route.clone());
+                route
+            }
+        };
+        self.last_route = Some(route.clone());
+        route
+    }
+
+    /// The subscriptions have changed.
+    fn forget_routes(&mut self) {
+        self.routes.clear();
+        self.last_route = None;
     }
 }
 
 /// Of the subscriptions that match, those whose identifiers the message carries: the broker sends
 /// a message to overlapping subscriptions once for each, or once with all identifiers.
-fn narrow(keys: &mut SmallVec<[usize; 2]>, properties: &Properties<'_>) {
-    if keys.len() < 2 {
-        return;
-    }
+fn narrow(keys: &[usize], properties: &Properties<'_>) -> SmallVec<[usize; 2]> {
     let of = |property| match property {
         Property::SubscriptionIdentifier(id) => Some(id as usize - 1),
         _ => None,
     };
-    let carries = |key: usize| properties.iter().filter_map(of).any(|other| other == key);
+    let carries = |key: &usize| properties.iter().filter_map(of).any(|other| other == *key);
+    let carried: SmallVec<_> = keys.iter().copied().filter(carries).collect();
     // Identifiers of a process before this one name other filters.
-    if keys.iter().any(|key| carries(*key)) {
-        keys.retain(|key| carries(*key));
-    }
+    if carried.is_empty() { keys.into() } else { carried }
 }
 
 fn subscribe(
