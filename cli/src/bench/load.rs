@@ -24,6 +24,7 @@ use crate::failure::Failure;
 /// Connections that wait for CONNACK at one time.
 const CONNECTING_MAX: usize = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT_NS: u64 = CONNECT_TIMEOUT.as_nanos() as u64;
 /// Silence after which what has not arrived counts as lost.
 pub const SILENCE: Duration = Duration::from_secs(2);
 /// How often the progress bar is attended to.
@@ -168,7 +169,11 @@ impl<'a> Load<'a> {
         let counts = self.counts.clone();
         async move {
             let since_ns = counts.now_ns();
-            let result = builder.connect().await;
+            let mut result = builder.clone().connect().await;
+            while has_no_room(&result) && counts.now_ns() - since_ns < CONNECT_TIMEOUT_NS {
+                sleep(Duration::from_millis(1)).await;
+                result = builder.clone().connect().await;
+            }
             match &result {
                 Ok(_) => counts.connects.borrow_mut().accept(since_ns, counts.now_ns()),
                 Err(error) => counts.connects.borrow_mut().refuse(error.to_string()),
@@ -321,6 +326,11 @@ impl<'a> Load<'a> {
             let _ = task.await;
         }
     }
+}
+
+/// A Unix socket whose backlog is full refuses at once, where TCP waits.
+fn has_no_room(result: &Result<Client, Error>) -> bool {
+    matches!(result, Err(Error::Connect(_, io)) if io.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// The result of a task that nobody aborts.

@@ -301,7 +301,9 @@ mod tests {
         }
 
         #[test]
-        fn ranges_and_weights_stay_inside(seed: u64, weights in prop::collection::vec(0.0..9.0, 1..5)) {
+        fn ranges_and_weights_stay_inside(
+            seed: u64, weights in prop::collection::vec(0.0..9.0, 1..5),
+        ) {
             let mut random = fastrand::Rng::with_seed(seed);
             let index = weighted(&weights, random.f64());
             prop_assert!(index < weights.len());
