@@ -1,9 +1,12 @@
-//! CBOR as people read it: diagnostic notation (RFC 8949, section 8).
+//! CBOR as people read it, in diagnostic notation (RFC 8949, section 8), and as it is written.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 
+use minicbor::Encoder;
 use minicbor::data::Type;
 use minicbor::decode::{Decoder, Error};
+use serde_json::Value;
 
 use crate::lines::quoted;
 
@@ -15,6 +18,43 @@ pub fn diagnostic(payload: &[u8]) -> Option<String> {
     let mut writer = Writer { decoder: Decoder::new(payload), out: String::new() };
     writer.item(0).ok()?;
     (writer.decoder.position() == payload.len()).then_some(writer.out)
+}
+
+/// A JSON value as CBOR (RFC 8949, section 6.2).
+pub fn encoded(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A vector takes everything, and every JSON value is one of CBOR.
+    let _ = put(&mut Encoder::new(&mut bytes), value);
+    bytes
+}
+
+fn put(
+    out: &mut Encoder<&mut Vec<u8>>,
+    value: &Value,
+) -> Result<(), minicbor::encode::Error<Infallible>> {
+    match value {
+        Value::Null => out.null()?,
+        Value::Bool(yes) => out.bool(*yes)?,
+        Value::String(text) => out.str(text)?,
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(natural), ..) => out.u64(natural)?,
+            (_, Some(integer), _) => out.i64(integer)?,
+            (.., float) => out.f64(float.unwrap_or(f64::NAN))?,
+        },
+        Value::Array(items) => {
+            out.array(items.len() as u64)?;
+            return items.iter().try_for_each(|item| put(out, item));
+        }
+        Value::Object(pairs) => {
+            out.map(pairs.len() as u64)?;
+            for (key, value) in pairs {
+                out.str(key)?;
+                put(out, value)?;
+            }
+            return Ok(());
+        }
+    };
+    Ok(())
 }
 
 struct Writer<'a> {
@@ -164,6 +204,14 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_written_as_what_it_says() {
+        let text = r#"{"a":[1,-2,2.5,null,true],"b":"c"}"#;
+        let bytes = encoded(&serde_json::from_str(text).unwrap());
+        let notation = diagnostic(&bytes).unwrap();
+        assert_eq!(notation.replace(' ', ""), text);
+    }
 
     fn bytes(hex: &str) -> Vec<u8> {
         let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();

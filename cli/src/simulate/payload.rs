@@ -126,12 +126,7 @@ impl Payload {
         match self {
             Payload::Text(template) => template.fill(value).into_bytes(),
             Payload::Json(node) => node.fill(value).to_string().into_bytes(),
-            Payload::Cbor(node) => {
-                let mut bytes = Vec::new();
-                // A vector takes everything, and every JSON value is one of CBOR.
-                let _ = ciborium::into_writer(&node.fill(value), &mut bytes);
-                bytes
-            }
+            Payload::Cbor(node) => crate::cbor::encoded(&node.fill(value)),
             Payload::Binary(items) => items.iter().flat_map(|item| item.bytes(value)).collect(),
         }
     }

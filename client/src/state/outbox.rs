@@ -443,8 +443,17 @@ impl Outbox {
                 if *position <= self.written {
                     return Poll::Ready(Ok(ReasonCode::Success));
                 }
-                let at = self.marks.partition_point(|(other, _)| other <= position);
-                self.marks.insert(at, (*position, MarkWaiter::Waker(cx.waker().clone())));
+                // Each message has a position of its own, so this finds the last look's waker.
+                let at = self.marks.partition_point(|(other, _)| other < position);
+                match self.marks.get_mut(at) {
+                    Some((other, MarkWaiter::Waker(waker))) if other == position => {
+                        waker.clone_from(cx.waker());
+                    }
+                    _ => {
+                        let waiter = MarkWaiter::Waker(cx.waker().clone());
+                        self.marks.insert(at, (*position, waiter));
+                    }
+                }
                 Poll::Pending
             }
         }
