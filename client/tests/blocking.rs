@@ -51,6 +51,7 @@ fn it_publishes_subscribes_and_disconnects() {
     assert!(subscription.next_timeout(Duration::from_millis(10)).is_none());
     client.disconnect().expect("nothing is left");
     assert!(subscription.next().is_none());
+    assert!(matches!(events.next(), Some(Status::Subscribed { .. })));
     assert!(matches!(events.next(), Some(Status::Closed)));
     broker.join().expect("the broker saw what it expected");
 }

@@ -492,10 +492,14 @@ fn authentication_goes_back_and_forth_and_again() {
 
 #[test]
 fn a_server_that_proves_nothing_changes_nothing() {
-    let mut s = Script::connected(Version::V5);
+    // Of sessions that outlive their connection.
+    let mut s = Script::new(Version::V5);
+    s.connect(&lasting(Version::V5), &connack(false, &[]));
     s.client.publish(&publish(QOS1, None)).unwrap();
     s.client.handle_connection_lost();
-    let properties = Properties::new(SCRAM);
+    let list: Vec<_> =
+        SCRAM.iter().copied().chain([Property::SessionExpiryIntervalS(600)]).collect();
+    let properties = Properties::new(&list);
     let connect = Connect { properties, clean_start: false, ..Connect::new(s.version, "c") };
     s.client.connect(T0, &connect).unwrap();
     s.sent();
