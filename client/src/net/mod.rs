@@ -120,6 +120,10 @@ impl Link {
         cx: &mut Context<'_>,
         buffer: &'b mut [u8],
     ) -> Poll<Result<&'b [u8], Error>> {
+        #[cfg(feature = "websocket")]
+        if let Some(error) = self.websocket.as_mut().and_then(WebSocket::take_end) {
+            return Poll::Ready(Err(error));
+        }
         let len = match ready!(self.socket.poll_read(cx, buffer)) {
             Ok(0) => return Poll::Ready(Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()))),
             Ok(len) => len,

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use whimbrel_transport::websocket::End;
 use whimbrel_transport::websocket::client::{Client, Request};
 
 use super::Socket;
@@ -18,6 +19,8 @@ pub(crate) struct WebSocket {
     /// Frames that the socket has not taken, after the `written` bytes that it has.
     pending: Vec<u8>,
     written: usize,
+    /// Comes after bytes that were given already.
+    end: Option<End>,
 }
 
 impl WebSocket {
@@ -39,7 +42,11 @@ impl WebSocket {
         })?;
         let mut pending = Vec::new();
         layer.poll_output(&mut random, &mut pending);
-        Ok(WebSocket { layer, pending, written: 0 })
+        Ok(WebSocket { layer, pending, written: 0, end: None })
+    }
+
+    pub(crate) fn take_end(&mut self) -> Option<Error> {
+        self.end.take().map(Error::WebSocket)
     }
 
     pub(crate) fn decode<'b>(&mut self, bytes: &'b mut [u8]) -> Result<&'b [u8], Error> {
@@ -47,9 +54,13 @@ impl WebSocket {
         self.layer.poll_output(&mut random, &mut self.pending);
         match decoded.end {
             Some(end) if decoded.mqtt.is_empty() => Err(Error::WebSocket(end)),
-            // The end is told again with the next bytes, or the socket's.
-            _ => Ok(decoded.mqtt),
+            // What came before the end counts.
+            end => {
+                self.end = end;
+                Ok(decoded.mqtt)
+            }
         }
+    }
     }
 
     /// Frames bytes; how many of them. None before the WebSocket is open.
