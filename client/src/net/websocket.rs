@@ -61,7 +61,6 @@ impl WebSocket {
             }
         }
     }
-    }
 
     /// Frames bytes; how many of them. None before the WebSocket is open.
     pub(crate) fn encode(&mut self, mqtt: &[u8]) -> usize {
