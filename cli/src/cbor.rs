@@ -39,7 +39,7 @@ fn put(
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
             (Some(natural), ..) => out.u64(natural)?,
             (_, Some(integer), _) => out.i64(integer)?,
-            (.., float) => out.f64(float.unwrap_or(f64::NAN))?,
+            (.., float) => return put_float(out, float.unwrap_or(f64::NAN)),
         },
         Value::Array(items) => {
             out.array(items.len() as u64)?;
@@ -55,6 +55,23 @@ fn put(
         }
     };
     Ok(())
+}
+
+/// In the fewest bytes that keep its value (RFC 8949, section 4.2.1).
+fn put_float(
+    out: &mut Encoder<&mut Vec<u8>>,
+    value: f64,
+) -> Result<(), minicbor::encode::Error<Infallible>> {
+    let single = value as f32;
+    if f64::from(single) != value {
+        return out.f64(value).map(drop);
+    }
+    let mut half = Vec::new();
+    Encoder::new(&mut half).f16(single)?;
+    match Decoder::new(&half).f16() {
+        Ok(read) if read == single => out.f16(single).map(drop),
+        _ => out.f32(single).map(drop),
+    }
 }
 
 struct Writer<'a> {
