@@ -414,7 +414,8 @@ mod scram {
     #[tokio::test(start_paused = true)]
     async fn no_challenge_harms_the_client() {
         let nonce = "0123456789abcdef";
-        let attacks: [&dyn Fn(&str) -> Vec<u8>; 9] = [
+        type Attack<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+        let attacks: [Attack<'_>; 9] = [
             &|_| vec![],
             &|_| vec![0xff; 100],
             &|_| vec![b'x'; 60_000],

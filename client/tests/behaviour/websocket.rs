@@ -47,6 +47,7 @@ fn with_server<T: Send + 'static>(
 }
 
 /// Opens the WebSocket; gives the request's path and `Authorization` too. Without one, refuses.
+#[expect(clippy::result_large_err, reason = "the type is the library's")]
 fn open(listener: &TcpListener, check: impl Fn(&str, Option<&str>) -> bool) -> Option<Server> {
     let (stream, _) = listener.accept().expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");

@@ -94,7 +94,7 @@ impl Pair {
             (&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384"),
         ];
         let ec = |read: fn(&'static EcdsaSigningAlgorithm, &[u8]) -> Option<EcdsaKeyPair>| {
-            curves.iter().find_map(|(curve, name)| Some(Pair::Ec(read(curve, bytes)?, *name)))
+            curves.iter().find_map(|(curve, name)| Some(Pair::Ec(read(curve, bytes)?, name)))
         };
         match der {
             PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(bytes).ok().map(Pair::Rsa),
