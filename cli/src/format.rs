@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use jiff::Zoned;
 use whimbrel_codec::{Property, Publish};
 
+use crate::lines::quoted;
 use crate::view::{self, JsonLayout, View};
 
 /// A format, parsed once.
@@ -284,10 +285,6 @@ impl Object {
         }
         text + &close + "}"
     }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// `payload` is JSON.

@@ -32,16 +32,21 @@ pub enum View {
 impl View {
     /// The payload in this view, without a newline at its end.
     pub fn show(self, payload: &[u8]) -> Cow<'_, [u8]> {
-        let text = match self {
-            View::Raw => return payload.into(),
-            View::Text => return text(payload),
+        self.readable(payload).unwrap_or_else(|| hex(payload).into_bytes().into())
+    }
+
+    /// As [`View::show`]; none where that is a hex dump.
+    pub fn readable(self, payload: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let shown = match self {
+            View::Raw => return Some(payload.into()),
+            View::Text => None,
             View::Json => json(payload, JsonLayout::SPACES, 0),
-            View::Hex => Some(hex(payload)),
-            View::Cbor => Some(cbor(payload).unwrap_or_else(|| hex(payload))),
+            View::Hex => return None,
+            View::Cbor => Some(cbor(payload)?),
             View::Auto if is_plain_text(payload) => container_of_json(payload),
-            View::Auto => Some(container_of_cbor(payload).unwrap_or_else(|| hex(payload))),
+            View::Auto => Some(container_of_cbor(payload)?),
         };
-        text.map_or_else(|| self::text(payload), |text| text.into_bytes().into())
+        Some(shown.map_or_else(|| text(payload), |shown| shown.into_bytes().into()))
     }
 }
 

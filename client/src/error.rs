@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use whimbrel_client_core as core;
-use whimbrel_codec::ReasonCode;
+use whimbrel_codec::{Properties, Property, ReasonCode};
 #[cfg(feature = "websocket")]
 use whimbrel_transport::websocket;
 
@@ -295,3 +295,11 @@ impl fmt::Display for Undelivered {
 }
 
 impl std::error::Error for Undelivered {}
+
+/// What the broker said about a reason code, for a person's eyes (5.0).
+pub(crate) fn reason_string(properties: &Properties<'_>) -> Option<String> {
+    properties.iter().find_map(|property| match property {
+        Property::ReasonString(text) => Some(text.into()),
+        _ => None,
+    })
+}

@@ -32,10 +32,7 @@ pub fn name(view: View) -> &'static str {
 
 /// The payload in lines of at most `width` columns.
 pub fn lines(view: View, payload: &[u8], width: usize) -> Vec<String> {
-    let shown = view.show(payload);
-    if !payload.is_empty() && shown == View::Hex.show(payload) {
-        return hex(payload, width);
-    }
+    let Some(shown) = view.readable(payload) else { return hex(payload, width) };
     let shown = String::from_utf8_lossy(&shown);
     shown.lines().flat_map(|line| wrapped(&clean(&line.replace('\t', "    ")), width)).collect()
 }
@@ -57,20 +54,18 @@ pub fn preview(payload: &[u8]) -> String {
     if payload.is_empty() {
         return "(empty)".into();
     }
-    let is_short = payload.len() <= SHORT;
-    let shown = match is_short {
-        true => View::Auto.show(payload),
+    let shown = if payload.len() <= SHORT {
+        View::Auto.readable(payload)
+    } else {
         // A character may be cut in two.
-        false => String::from_utf8_lossy(&payload[..SHORT]).into_owned().into_bytes().into(),
+        let start = String::from_utf8_lossy(&payload[..SHORT]).into_owned().into_bytes();
+        let is_text = std::str::from_utf8(payload).is_ok() && text(&start) == start;
+        is_text.then_some(start.into())
     };
-    let is_binary = match is_short {
-        true => shown == View::Hex.show(payload),
-        false => text(&shown) != shown || std::str::from_utf8(payload).is_err(),
-    };
-    if is_binary {
+    let Some(shown) = shown else {
         let hex = |byte: &u8| format!("{byte:02x}");
         return format!("0x{}", payload.iter().take(PREVIEW_LEN / 2).map(hex).collect::<String>());
-    }
+    };
     let words = String::from_utf8_lossy(&shown);
     let words: Vec<&str> = words.split_whitespace().collect();
     clean(&words.join(" ")).chars().take(PREVIEW_LEN).collect()

@@ -14,6 +14,7 @@ use whimbrel_codec::{ConnAck, Disconnect, Properties, Property, ReasonCode};
 
 use super::First;
 use super::authentication::{Authentication, Renewal};
+use crate::error::reason_string;
 use crate::login::Attempt;
 use crate::net::Link;
 use crate::state::{Closing, Phase, Shared, State};
@@ -452,11 +453,4 @@ fn auth_data(properties: &Properties<'_>) -> Vec<u8> {
         _ => None,
     });
     data.unwrap_or_default()
-}
-
-fn reason_string(properties: &Properties<'_>) -> Option<String> {
-    properties.iter().find_map(|property| match property {
-        Property::ReasonString(text) => Some(text.into()),
-        _ => None,
-    })
 }

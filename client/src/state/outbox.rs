@@ -17,6 +17,7 @@ use whimbrel_codec::{Ack, PacketId, Properties, Property, Publish, QoS, ReasonCo
 pub(crate) use kept::Kept;
 use kept::OnDisk;
 
+use crate::error::reason_string;
 use crate::store;
 use crate::{Error, Message, Outcome, PropertyList, PublishError};
 
@@ -326,11 +327,7 @@ impl Outbox {
         let outcome = if is_recovery {
             Ok(ReasonCode::Success)
         } else if ack.reason.is_error() {
-            let text = ack.properties.iter().find_map(|property| match property {
-                Property::ReasonString(text) => Some(text.into()),
-                _ => None,
-            });
-            Err(PublishError::Refused(ack.reason, text))
+            Err(PublishError::Refused(ack.reason, reason_string(&ack.properties)))
         } else {
             Ok(ack.reason)
         };
