@@ -150,3 +150,21 @@ fn a_dashboard_shows_last_values() {
     assert!(words.contains(&vec!["sensors/a", "kept", "(1)"]), "{output}");
     assert!(words.iter().any(|w| w.len() == 3 && w[..2] == ["sensors/b", "3"]), "{output}");
 }
+
+#[test]
+fn a_gateway_that_is_killed_delivers_what_it_has_called_safe() {
+    let broker = broker();
+    let mut peer = Peer::kept(&broker, "watcher");
+    peer.subscribe("boiler/temperature", QoS::AtLeastOnce, 0);
+    let store = support::new_folder().join("queue.store");
+    let store = store.to_str().unwrap();
+    let mut gateway = Example::start("gateway", &broker, &[store, "100000"]);
+    let safe: Vec<String> = (0..5).map(|_| gateway.line()).collect();
+    drop(gateway);
+    // The next run has nothing of its own to say.
+    assert_eq!(Example::start("gateway", &broker, &[store, "0"]).ends(), "");
+    for line in safe {
+        let payload = line.strip_prefix("safe: boiler/temperature ").unwrap();
+        peer.takes("boiler/temperature", payload.as_bytes());
+    }
+}
