@@ -152,18 +152,20 @@ def _mosquitto(secure: Secure, report: Report) -> list[Case]:
     apart = ("user_name_where_none_is_needed", "nobody_listens")
     steps = commands.COMMON + commands.MOSQUITTO_ONLY
     steps = [step for step in steps if step.__name__ not in apart]
-    ours = (secure.binary, "pub"), (secure.binary, "sub")
-    theirs = ("mosquitto_pub",), ("mosquitto_sub",)
+    ours = [(secure.binary, tool) for tool in ("pub", "sub", "rr")]
+    theirs = [commands.MOSQUITTO.publisher, commands.MOSQUITTO.subscriber]
+    theirs.append(commands.MOSQUITTO.requester)
     found = []
     for version in TLS_VERSIONS:
         flags = ("--cafile", secure.authority, "--tls-version", version)
         flags += ("-u", USER, "-P", PASSWORD)
-        for name, (publisher, subscriber), some in (
+        for name, words, some in (
             ("mosquitto_pub to mosquitto_sub", theirs, steps),
-            ("mosquitto_pub to whimbrel sub", (theirs[0], ours[1]), steps[:1]),
-            ("whimbrel pub to mosquitto_sub", (ours[0], theirs[1]), steps[:1]),
+            ("mosquitto_pub to whimbrel sub", (theirs[0], *ours[1:]), steps[:1]),
+            ("whimbrel pub to mosquitto_sub", (ours[0], *theirs[1:]), steps[:1]),
+            ("whimbrel pub to whimbrel sub", ours, steps + commands.V5_ONLY),
         ):
-            tools = Tools(f"{name} {version}", (*publisher, *flags), (*subscriber, *flags))
+            tools = Tools(f"{name} {version}", *((*each, *flags) for each in words))
             found += commands.cases_of(some, tools, secure.tls, "mqttv5", "tls")
         check = partial(_mosquitto_with_certificate, secure, version)
         found.append(Case(f"mosquitto_pub {version} mtls: with and without certificate", check))
