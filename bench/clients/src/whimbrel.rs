@@ -21,16 +21,19 @@ fn builder(port: u16, client_id: &str) -> Result<Builder> {
     Ok(builder.max_in_flight(IN_FLIGHT).receive_maximum(IN_FLIGHT))
 }
 
-fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+fn run<T: Send + 'static>(task: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let task = runtime.spawn(task);
+    runtime.block_on(task)?
 }
 
 pub fn publish(load: &Load) -> Result<Cost> {
-    run(async {
+    let load = load.clone();
+    run(async move {
         let client = builder(load.port, "bench-publisher")?.connect().await?;
-        publish_all(&client, load, load.warm_up()).await?;
+        publish_all(&client, &load, load.warm_up()).await?;
         let meter = Meter::start();
-        publish_all(&client, load, load.count).await?;
+        publish_all(&client, &load, load.count).await?;
         Ok(meter.stop())
     })
 }
@@ -58,7 +61,8 @@ async fn publish_all(client: &Client, load: &Load, count: u64) -> Result<()> {
 }
 
 pub fn receive(load: &Load) -> Result<Cost> {
-    run(async {
+    let load = load.clone();
+    run(async move {
         let mut builder = builder(load.port, SESSION)?;
         if load.qos > 0 {
             builder = builder.clean_start(false).session_expiry_s(SESSION_EXPIRY_S);
@@ -68,11 +72,11 @@ pub fn receive(load: &Load) -> Result<Cost> {
         let filter = filter.queue(QUEUE_MESSAGES, WhenFull::Wait);
         let mut messages = client.subscribe(filter).await?;
         let count = Arc::new(AtomicU64::new(0));
-        let feed = (load.qos == 0).then(|| raw::feed(load, count.clone()));
+        let feed = (load.qos == 0).then(|| raw::feed(&load, count.clone()));
         take(&mut messages, load.warm_up(), &count).await?;
         let meter = Meter::start();
         take(&mut messages, load.count, &count).await?;
-        received(load, meter.stop(), feed)
+        received(&load, meter.stop(), feed)
     })
 }
 
@@ -85,7 +89,7 @@ async fn take(messages: &mut Subscription, number: u64, count: &AtomicU64) -> Re
 }
 
 pub fn requests(port: u16, count: u64) -> Result<Vec<Duration>> {
-    run(async {
+    run(async move {
         raw::answer(port)?;
         let client = builder(port, "bench-requester")?.connect().await?;
         let mut responses = client.subscribe(RESPONSES).await?;
@@ -106,7 +110,7 @@ pub fn requests(port: u16, count: u64) -> Result<Vec<Duration>> {
 
 /// Resident memory once all are connected and subscribed.
 pub fn idle(port: u16, clients: u64) -> Result<u64> {
-    run(async {
+    run(async move {
         let mut kept = Vec::new();
         for number in 0..clients {
             let client = builder(port, &format!("bench-idle-{number}"))?.connect().await?;
