@@ -89,7 +89,8 @@ impl Client {
         if let (Some(store), Some((file, recovered))) = (&shared.config.store, opened) {
             shared.restore(store, file, recovered)?;
         }
-        tokio::spawn(Driver::new(shared.clone(), first).run());
+        let mut driver = Driver::new(shared.clone(), first);
+        tokio::spawn(async move { driver.run().await });
         Ok(Client { handle: Arc::new(Owner(shared)) })
     }
 

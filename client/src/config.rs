@@ -43,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) connector: Option<Arc<dyn Connector>>,
     pub(crate) bind_address: Option<IpAddr>,
     #[cfg(feature = "socks")]
-    pub(crate) proxy: Option<Proxy>,
+    pub(crate) proxy: Option<Box<Proxy>>,
     pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean_start: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Config {
     pub(crate) receive_maximum: u16,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) topic_aliases_out: u16,
-    pub(crate) will: Option<Message>,
+    pub(crate) will: Option<Box<Message>>,
     pub(crate) will_delay_s: u32,
     pub(crate) properties: PropertyList,
     pub(crate) disconnect_properties: PropertyList,
@@ -307,7 +307,7 @@ impl Builder {
 
     /// What the broker publishes if this client is lost, after so many seconds (5.0).
     pub fn will(mut self, message: Message, delay_s: u32) -> Builder {
-        self.config.will = Some(message);
+        self.config.will = Some(Box::new(message));
         self.config.will_delay_s = delay_s;
         self
     }
@@ -414,7 +414,7 @@ impl Builder {
     /// What is wrong with the URL.
     #[cfg(feature = "socks")]
     pub fn proxy(mut self, url: &str) -> Result<Builder, InvalidUrl> {
-        self.config.proxy = Some(Proxy::from_url(url)?);
+        self.config.proxy = Some(Box::new(Proxy::from_url(url)?));
         Ok(self)
     }
 

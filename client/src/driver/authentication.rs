@@ -43,8 +43,12 @@ pub(super) enum Renewal {
 }
 
 impl Authentication {
-    pub(super) fn new(shared: Arc<Shared>, attempt: Attempt) -> Authentication {
-        Authentication {
+    /// None if there is nothing to do after CONNECT.
+    pub(super) fn new(shared: Arc<Shared>, attempt: Attempt) -> Option<Box<Authentication>> {
+        if attempt.shown.method.is_none() && attempt.life.is_none() {
+            return None;
+        }
+        Some(Box::new(Authentication {
             shared,
             method: attempt.shown.method.map(|(method, _)| method),
             conversation: attempt.conversation,
@@ -55,7 +59,7 @@ impl Authentication {
             fetching: None,
             failures: 0,
             is_renewing: false,
-        }
+        }))
     }
 
     /// When [`Authentication::poll`] has something to do by itself.

@@ -44,7 +44,8 @@ pub(super) struct Exchange {
     /// Something was taken that is not known to be written.
     is_unconfirmed: bool,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    authentication: Authentication,
+    /// None if CONNECT has said all that there is to say.
+    authentication: Option<Box<Authentication>>,
     /// When to leave at the latest, for a new connection.
     leaves_by: Option<Instant>,
     /// DISCONNECT is said for its sake.
@@ -270,7 +271,8 @@ impl Exchange {
                 }
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
                 Event::Connected { ack, .. } => {
-                    after.error = self.authentication.handle_connected().err();
+                    let authentication = self.authentication.as_mut();
+                    after.error = authentication.and_then(|a| a.handle_connected().err());
                     if after.error.is_none() {
                         let assumed = self.shared.config.assumes_session();
                         outbox.handle_connected(ack.session_present || assumed);
@@ -280,11 +282,11 @@ impl Exchange {
                 }
                 Event::Auth(auth) => {
                     let data = auth_data(&auth.properties);
-                    after.error = match auth.reason {
-                        ReasonCode::Success => self.authentication.handle_success(&data),
-                        _ => self.authentication.handle_challenge(data),
-                    }
-                    .err();
+                    let authentication = self.authentication.as_mut();
+                    after.error = authentication.and_then(|a| match auth.reason {
+                        ReasonCode::Success => a.handle_success(&data).err(),
+                        _ => a.handle_challenge(data).err(),
+                    });
                 }
                 Event::Refused(ack) => {
                     let text = reason_string(&ack.properties);
@@ -331,7 +333,8 @@ impl Exchange {
 
     /// What authentication has to say, at its beginning and when a token ends.
     fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let Poll::Ready(renewal) = self.authentication.poll(cx)? else { return Ok(false) };
+        let Some(authentication) = &mut self.authentication else { return Ok(false) };
+        let Poll::Ready(renewal) = authentication.poll(cx)? else { return Ok(false) };
         if let Renewal::ByNewConnection(life) = renewal
             && self.shared.config.reconnects
         {
@@ -363,7 +366,7 @@ impl Exchange {
         let held = state.core.poll_transmit().is_some();
         let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
         let leaving = self.leaves_by.filter(|_| !self.has_left);
-        let renewal = self.authentication.next_renewal();
+        let renewal = self.authentication.as_ref().and_then(|a| a.next_renewal());
         let next = [core, closing, leaving, state.outbox.next_expiry(), renewal];
         state.driver_sleeps(cx.waker());
         let next = next.into_iter().flatten().min();
@@ -407,7 +410,7 @@ impl Exchange {
 
     /// Says good-bye. To close while bytes wait to be read resets the connection, and a reset can
     /// overtake the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(&mut self) {
         // What the core had to say last, such as why it gave the connection up.
         let _ = self.fill();
         let farewell = poll_fn(|cx| {

@@ -1,4 +1,5 @@
-//! The task that keeps a client connected.
+//! The task that keeps a client connected. It lives as long as the client, so what it needs only
+//! now and then is in boxes: thousands of clients of one process wait most of the time.
 
 mod authentication;
 mod exchange;
@@ -44,7 +45,7 @@ impl Driver {
     }
 
     /// Ends when the client does.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let why = loop {
             let Err(error) = self.connection().await else { break None };
             {
@@ -70,7 +71,7 @@ impl Driver {
                 break Some(error);
             }
             self.shared.tell(Status::Disconnected { why: error, retry_in: Some(wait) });
-            if self.unless_ended(sleep(wait)).await.is_none() {
+            if Box::pin(self.unless_ended(sleep(wait))).await.is_none() {
                 break None;
             }
         };
@@ -106,26 +107,28 @@ impl Driver {
 
     /// One connection from its beginning to its end; fine if the client is to end.
     async fn connection(&mut self) -> Result<(), Error> {
-        let shared = self.shared.clone();
-        // In a box, as what a handshake needs would stay with the task for its life.
-        let opening = Box::pin(open(&shared));
-        let Some(opened) = self.unless_ended(opening).await else { return Ok(()) };
-        let (link, attempt) = opened?;
-        self.began = Instant::now();
-        {
-            let mut state = shared.lock();
-            let id = state.assigned_client_id.clone();
-            let id = id.as_deref().unwrap_or(&shared.config.client_id);
-            let again = state.connected_before;
-            let now = shared.now();
-            shared.config.with_connect(id, again, &attempt.shown, |connect| {
-                state.core.connect(now, connect)
-            })?;
-        }
-        let mut exchange = Exchange::new(shared, link, attempt);
+        let opening = Box::pin(self.unless_ended(open(&self.shared)));
+        let Some(opened) = opening.await else { return Ok(()) };
+        let mut exchange = self.begin(opened?)?;
         let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.failures)).await;
         Box::pin(exchange.close()).await;
         result
+    }
+
+    /// Has CONNECT sent as the first on this link.
+    fn begin(&mut self, (link, attempt): (Link, Attempt)) -> Result<Exchange, Error> {
+        self.began = Instant::now();
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        let id = state.assigned_client_id.clone();
+        let id = id.as_deref().unwrap_or(&shared.config.client_id);
+        let again = state.connected_before;
+        let now = shared.now();
+        shared
+            .config
+            .with_connect(id, again, &attempt.shown, |connect| state.core.connect(now, connect))?;
+        drop(state);
+        Ok(Exchange::new(shared, link, attempt))
     }
 
     /// Does something without a connection; none if the client is to end first. Meanwhile what

@@ -90,7 +90,7 @@ impl Socket {
 pub(crate) struct Link {
     socket: Socket,
     #[cfg(feature = "websocket")]
-    websocket: Option<WebSocket>,
+    websocket: Option<Box<WebSocket>>,
     needs_flush: bool,
 }
 
@@ -101,7 +101,7 @@ impl Link {
         #[cfg(feature = "websocket")]
         let websocket = match address {
             Address::WebSocket { host, port, path } => {
-                Some(WebSocket::new(host, *port, path, bearer)?)
+                Some(Box::new(WebSocket::new(host, *port, path, bearer)?))
             }
             _ => None,
         };
@@ -121,7 +121,7 @@ impl Link {
         buffer: &'b mut [u8],
     ) -> Poll<Result<&'b [u8], Error>> {
         #[cfg(feature = "websocket")]
-        if let Some(error) = self.websocket.as_mut().and_then(WebSocket::take_end) {
+        if let Some(error) = self.websocket.as_mut().and_then(|websocket| websocket.take_end()) {
             return Poll::Ready(Err(error));
         }
         let len = match ready!(self.socket.poll_read(cx, buffer)) {
@@ -161,7 +161,7 @@ impl Link {
     /// Whether a layer has something of its own to say.
     pub(crate) fn has_pending(&self) -> bool {
         #[cfg(feature = "websocket")]
-        return self.websocket.as_ref().is_some_and(WebSocket::has_pending);
+        return self.websocket.as_ref().is_some_and(|websocket| websocket.has_pending());
         #[cfg(not(feature = "websocket"))]
         false
     }

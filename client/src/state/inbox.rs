@@ -36,8 +36,8 @@ pub(crate) struct Wanted {
 struct Wire {
     filter: Filter,
     stage: Stage,
-    queues: Vec<Arc<Queue>>,
-    waiting: Vec<oneshot::Sender<Answer>>,
+    queues: SmallVec<[Arc<Queue>; 1]>,
+    waiting: SmallVec<[oneshot::Sender<Answer>; 1]>,
     /// SUBSCRIBE was sent at some time.
     was_sent: bool,
     /// For the stream of all messages: it stays without queues, and has no identifier of ours.
@@ -45,12 +45,12 @@ struct Wire {
 }
 
 impl Wire {
-    const fn new(filter: Filter) -> Wire {
+    fn new(filter: Filter) -> Wire {
         Wire {
             filter,
             stage: Stage::Wanted,
-            queues: Vec::new(),
-            waiting: Vec::new(),
+            queues: SmallVec::new(),
+            waiting: SmallVec::new(),
             was_sent: false,
             is_plain: false,
         }
@@ -153,6 +153,10 @@ impl Inbox {
             Some(&key) => key,
             None => {
                 let name = filter.filter.clone();
+                if self.wires.is_empty() {
+                    // Most clients have one.
+                    self.wires.reserve_exact(1);
+                }
                 let key = self.wires.insert(Wire::new(filter.clone()));
                 self.by_filter.insert(name, key);
                 key

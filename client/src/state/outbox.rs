@@ -71,7 +71,7 @@ pub(crate) struct Outbox {
     /// No message in the queue expires before.
     earliest: Option<Instant>,
     /// With a store.
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 impl Outbox {

@@ -22,7 +22,7 @@ impl Outbox {
         core: &mut Core<'_>,
         version: Version,
     ) -> Result<(), CommandError> {
-        self.kept = Some(kept);
+        self.kept = Some(Box::new(kept));
         self.numbers = recovered.last;
         for (number, Stage { packet_id, is_received }, body) in recovered.in_flight {
             let Some(key) = self.insert_kept(number, body) else { continue };
