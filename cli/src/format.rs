@@ -58,6 +58,12 @@ impl Format {
         Ok(Format { pieces, pretty, view })
     }
 
+    /// The same with this text, which is no format, behind it.
+    pub fn with_end(mut self, end: &str) -> Format {
+        self.pieces.push(Piece::Literal(end.into()));
+        self
+    }
+
     /// Appends `message` to `out`; fails, and leaves a part out, if %J meets a payload that is
     /// not JSON.
     pub fn render(&self, message: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), String> {

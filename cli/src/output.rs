@@ -68,11 +68,10 @@ impl OutputArgs {
             return Ok(Layout::Json);
         }
         if let Some(format) = &self.format {
-            let end = if self.no_newline { "" } else { "\\n" };
+            let end = if self.no_newline { "" } else { "\n" };
             let view = self.view.unwrap_or(View::Raw);
-            let format = Format::parse(&format!("{format}{end}"), self.pretty, view);
-            return format
-                .map(Layout::Format)
+            return Format::parse(format, self.pretty, view)
+                .map(|format| Layout::Format(format.with_end(end)))
                 .map_err(|error| Failure::usage(format!("-F: {error}")));
         }
         Ok(Layout::Plain(Plain {

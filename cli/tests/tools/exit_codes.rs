@@ -71,6 +71,7 @@ fn wrong_usage_is_1_and_says_what() {
         ("sub", "", "--topic"),
         ("sub", "-t a#", "not a topic filter"),
         ("sub", "-t a -F %z", "no sequence %z"),
+        ("sub", "-t a -F %", "ends inside a % sequence"),
         ("sub", "-t a -c", "add -i"),
         ("sub", "-t a -C 0", "0 is not in"),
         ("sub", "-t a --frobnicate", "--frobnicate"),
