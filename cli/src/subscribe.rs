@@ -1,11 +1,9 @@
 //! `whimbrel sub`: subscribe and print messages, with the habits of mosquitto_sub.
 
-use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::str::FromStr;
-use std::task::Poll;
 use std::time::Duration;
 
 use clap::Args;
@@ -27,6 +25,9 @@ use crate::{defaults, topic, unsupported};
 
 /// Messages that wait to be printed, before no more are read.
 const QUEUE_LEN: usize = 1024;
+
+/// Messages that are written before they are flushed and acknowledged together.
+const BATCH_MAX: usize = 1024;
 
 /// Retained messages that are being removed at one time, and how long the last ones may take.
 const REMOVALS_MAX: usize = 1024;
@@ -127,7 +128,7 @@ pub fn run(args: &Sub) -> Result<(), Failure> {
     let filters = filters(args, &setup)?;
     let printer = args.output.printer()?;
     let recorder = args.record.as_deref().map(|path| Recorder::create(path, &filters));
-    let received = Received { args, printer, recorder: recorder.transpose()?, printed: 0 };
+    let received = Received::new(args, printer, recorder.transpose()?);
     block_on(async {
         let (client, watch) = online::connect(&setup, setup.builder_of_tool()).await?;
         let mut subscriber = Subscriber::new(args, &setup, client, received);
@@ -203,7 +204,7 @@ impl<'a> Subscriber<'a> {
         let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
         let seconds = self.args.timeout.map_or(FOR_EVER, Duration::from_secs);
         let mut patience = pin!(sleep(seconds));
-        let mut messages = self.client.all_messages(QUEUE_LEN, WhenFull::Wait);
+        let mut messages = self.client.all_messages(QUEUE_LEN, WhenFull::Wait).manual_ack();
         self.ask(filters);
         loop {
             let is_idle = self.removals.len() < REMOVALS_MAX;
@@ -214,17 +215,12 @@ impl<'a> Subscriber<'a> {
                 () = &mut patience, if self.args.timeout.is_some() => Some(End::TimedOut),
                 Some(Ok(answer)) = self.answers.join_next() => self.handle_answer(answer)?,
                 Some(_) = self.removals.join_next() => None,
-                message = next(&mut messages, &mut self.received), if is_idle => match message {
-                    Err(end) => Some(end),
-                    Ok(Some(message)) => self.handle_message(&message),
+                message = messages.next(), if is_idle => match message {
+                    Some(message) => self.handle_messages(message, &mut messages).err(),
                     // The watch says why.
-                    Ok(None) => return Err(watch.failure().await),
+                    None => return Err(watch.failure().await),
                 },
-                failure = watch.failure() => {
-                    // What came before is what was asked for.
-                    let _ = self.received.flush();
-                    return Err(failure);
-                }
+                failure = watch.failure() => return Err(failure),
             };
             if let Some(end) = end {
                 return Ok(end);
@@ -278,12 +274,24 @@ impl<'a> Subscriber<'a> {
         })
     }
 
-    fn handle_message(&mut self, message: &Incoming) -> Option<End> {
+    /// Hands on the messages that are here, which are acknowledged when the system has all of them.
+    fn handle_messages(&mut self, first: Incoming, more: &mut AllMessages) -> Result<(), End> {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(message) = next else { break };
+            self.handle_message(message)?;
+            let is_idle = self.removals.len() < REMOVALS_MAX;
+            next = if is_idle { more.try_next() } else { None };
+        }
+        self.received.flush()
+    }
+
+    fn handle_message(&mut self, message: Incoming) -> Result<(), End> {
         self.setup.debug(|| {
             let (topic, len) = (&message.topic, message.payload.len());
             format!("PUBLISH received, {topic}, {len} bytes")
         });
-        online::with_packet(message, |packet| {
+        online::with_packet(&message, |packet| {
             if self.received.is_to_be_removed(packet) {
                 let empty = Message::new(packet.topic, "").qos(QoS::AtLeastOnce).retain(true);
                 let client = self.client.clone();
@@ -294,8 +302,9 @@ impl<'a> Subscriber<'a> {
                     }
                 });
             }
-            self.received.handle(packet).err()
-        })
+            self.received.handle(packet)
+        })?;
+        self.received.await_flush(message)
     }
 
     async fn finish(mut self, end: End) -> Result<(), Failure> {
@@ -318,32 +327,22 @@ impl<'a> Subscriber<'a> {
     }
 }
 
-/// The next message; before it waits, what was received is handed on.
-async fn next(
-    messages: &mut AllMessages,
-    received: &mut Received<'_>,
-) -> Result<Option<Incoming>, End> {
-    let mut next = pin!(messages.next());
-    poll_fn(|cx| match next.as_mut().poll(cx) {
-        Poll::Ready(message) => Poll::Ready(Ok(message)),
-        Poll::Pending => match received.flush() {
-            Ok(()) => Poll::Pending,
-            Err(end) => Poll::Ready(Err(end)),
-        },
-    })
-    .await
-}
-
 /// What becomes of messages.
 struct Received<'a> {
     args: &'a Sub,
     printer: Printer,
     recorder: Option<Recorder>,
     printed: u64,
+    /// Handled, and perhaps not with the system yet.
+    unacknowledged: Vec<Incoming>,
 }
 
-impl Received<'_> {
-    /// Prints and records a message that was asked for; fails with an end if it is one.
+impl<'a> Received<'a> {
+    fn new(args: &'a Sub, printer: Printer, recorder: Option<Recorder>) -> Received<'a> {
+        Received { args, printer, recorder, printed: 0, unacknowledged: Vec::new() }
+    }
+
+    /// Prints and records a message that was asked for; fails with an end if it is not to be taken.
     fn handle(&mut self, message: &Publish<'_>) -> Result<(), End> {
         let args = self.args;
         if self.is_filtered_out(message) || (args.no_retained && message.retain) {
@@ -359,8 +358,17 @@ impl Received<'_> {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(message).map_err(End::Output)?;
         }
-        self.printer.print(message)?;
-        if args.count.is_some_and(|count| self.printed >= count) { Err(End::Done) } else { Ok(()) }
+        Ok(self.printer.print(message)?)
+    }
+
+    /// Acknowledges a message that was handled with the next flush. Fails with an end if it was the
+    /// last one.
+    fn await_flush(&mut self, message: Incoming) -> Result<(), End> {
+        if message.packet_id.is_some() {
+            self.unacknowledged.push(message);
+        }
+        let is_last = self.args.count.is_some_and(|count| self.printed >= count);
+        if is_last { Err(End::Done) } else { Ok(()) }
     }
 
     fn is_filtered_out(&self, message: &Publish<'_>) -> bool {
@@ -371,11 +379,17 @@ impl Received<'_> {
         self.args.remove_retained && message.retain && !self.is_filtered_out(message)
     }
 
+    /// Hands to the system what was printed and recorded, and then acknowledges it.
     fn flush(&mut self) -> Result<(), End> {
         if let Some(recorder) = &mut self.recorder {
             recorder.flush().map_err(End::Output)?;
         }
-        Ok(self.printer.flush()?)
+        self.printer.flush()?;
+        for mut message in self.unacknowledged.drain(..) {
+            // If its connection is gone, the broker delivers it again.
+            let _ = message.ack();
+        }
+        Ok(())
     }
 }
 

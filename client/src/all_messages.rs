@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
@@ -16,21 +16,40 @@ use crate::subscription::poll_queue;
 /// whatever subscription brought them: also those of a session that outlived another process. For
 /// tools and gateways, which care about the order across filters more than about the filter.
 ///
-/// A message is acknowledged when it is taken, and subscriptions with a stream of their own get it
-/// as well. Ends when the client does, or when another one is asked for.
+/// A message is acknowledged when it is taken, if it is not to be done by hand
+/// ([`AllMessages::manual_ack`]). Subscriptions with a stream of their own get it as well, and it
+/// is acknowledged when all have done so. Ends when the client does, or when another one is asked
+/// for.
 pub struct AllMessages {
     handle: Arc<Owner>,
     queue: Arc<Queue>,
+    manual_ack: bool,
 }
 
 impl AllMessages {
     pub(crate) const fn new(handle: Arc<Owner>, queue: Arc<Queue>) -> AllMessages {
-        AllMessages { handle, queue }
+        AllMessages { handle, queue, manual_ack: false }
+    }
+
+    /// From now on, the application acknowledges each message with [`Incoming::ack`], as with
+    /// [`Filter::manual_ack`](crate::Filter::manual_ack).
+    pub fn manual_ack(mut self) -> AllMessages {
+        self.manual_ack = true;
+        self
     }
 
     /// The next message; none when there will be no more. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Incoming> {
         poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The next message if it is here already: for work that is done once for many messages, such
+    /// as a flush of what was written before all are acknowledged.
+    pub fn try_next(&mut self) -> Option<Incoming> {
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(message) => message,
+            Poll::Pending => None,
+        }
     }
 
     /// QoS 0 messages that were dropped because the queue was full.
@@ -39,7 +58,7 @@ impl AllMessages {
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        poll_queue(self.handle.shared(), &self.queue, false, cx)
+        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
     }
 }
 

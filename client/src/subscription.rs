@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use tokio::sync::oneshot;
@@ -74,6 +74,14 @@ impl Subscription {
         poll_fn(|cx| self.inner.poll_next(cx)).await
     }
 
+    /// The next message if it is here already: for work that is done once for many messages.
+    pub fn try_next(&mut self) -> Option<Incoming> {
+        match self.inner.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(message) => message,
+            Poll::Pending => None,
+        }
+    }
+
     /// Ends the subscription at the broker, and waits for its answer.
     ///
     /// # Errors
@@ -137,7 +145,11 @@ pub(crate) fn poll_queue(
         if driver_waits {
             shared.wake_driver();
         }
-        if manual_ack || message.token.is_none() || message.ack().is_ok() {
+        let is_current = match &message.token {
+            Some(token) if manual_ack => token.is_current(),
+            _ => message.ack().is_ok(),
+        };
+        if is_current {
             return Poll::Ready(Some(message));
         }
         // Its connection was lost just now: like those that still wait, it is delivered when
@@ -152,6 +164,7 @@ pub(crate) fn poll_queue(
             }
         };
         if !comes_again {
+            message.token = None;
             return Poll::Ready(Some(message));
         }
     }

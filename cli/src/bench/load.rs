@@ -51,11 +51,12 @@ pub struct Counts {
     trouble: RefCell<Option<String>>,
 }
 
-/// Where a publisher waits until one of its messages has come.
+/// Where a publisher waits until one of its messages has come to all.
 #[derive(Default)]
 struct Room {
     notify: Notify,
-    is_awaited: Cell<bool>,
+    /// It goes on when fewer messages are under way.
+    awaited: Cell<Option<u64>>,
 }
 
 impl Counts {
@@ -68,12 +69,13 @@ impl Counts {
         self.start + Duration::from_nanos(ns)
     }
 
-    /// A message has come to a subscriber.
-    pub fn receive(&self, subscriber: u32, payload: &[u8]) {
-        let now_ns = self.now_ns();
-        let publisher = self.tally.borrow_mut().receive(subscriber, payload, now_ns);
-        let room = publisher.and_then(|publisher| self.rooms.get(publisher as usize));
-        if let Some(room) = room.filter(|room| room.is_awaited.take()) {
+    /// A message has come to a subscriber, at this time or just before.
+    pub fn receive(&self, subscriber: u32, payload: &[u8], now_ns: u64) {
+        let mut tally = self.tally.borrow_mut();
+        let Some(publisher) = tally.receive(subscriber, payload, now_ns) else { return };
+        let Some(room) = self.rooms.get(publisher as usize) else { return };
+        if room.awaited.get().is_some_and(|window| tally.has_room(publisher, window)) {
+            room.awaited.set(None);
             room.notify.notify_one();
         }
     }
@@ -338,9 +340,16 @@ pub async fn finished<T>(task: JoinHandle<T>) -> Result<T, Failure> {
     task.await.map_err(|error| Failure::new(1, format!("a client of the bench failed: {error}")))
 }
 
-async fn listen(counts: Rc<Counts>, number: u32, mut subscription: Subscription) {
+/// Counts what comes to a subscriber.
+pub async fn listen(counts: Rc<Counts>, number: u32, mut subscription: Subscription) {
     while let Some(message) = subscription.next().await {
-        counts.receive(number, &message.payload);
+        // Looked at once for what has come together.
+        let now_ns = counts.now_ns();
+        let mut next = Some(message);
+        while let Some(message) = next {
+            counts.receive(number, &message.payload, now_ns);
+            next = subscription.try_next();
+        }
     }
 }
 
@@ -436,7 +445,7 @@ async fn publisher(
 async fn wait_for_room(counts: &Counts, index: u32, window: u64, end: Instant) {
     let Some(room) = counts.rooms.get(index as usize) else { return };
     while !counts.tally.borrow().has_room(index, window) && Instant::now() < end {
-        room.is_awaited.set(true);
+        room.awaited.set(Some(window));
         let wait = end.saturating_duration_since(Instant::now()).min(SILENCE);
         if timeout(wait, room.notify.notified()).await.is_err() {
             // What is lost must not close the window for ever.

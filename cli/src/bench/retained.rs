@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use whimbrel_client::{Bytes, Client, Message};
 use whimbrel_codec::QoS;
 
-use super::load::{Counts, Load, SILENCE, bar, finished};
+use super::load::{Counts, Load, SILENCE, bar, finished, listen};
 use crate::failure::Failure;
 
 /// How often the progress bar is attended to.
@@ -30,13 +30,8 @@ pub async fn store_and_fetch(load: &Load<'_>, measure: impl FnOnce()) -> Result<
 
 async fn fetch(load: &Load<'_>) -> Result<(), Failure> {
     let Some(client) = load.subscribers.first() else { return Ok(()) };
-    let mut subscription = load.subscription(client, load.counts.plan.filter(0)).await?;
-    let counts = load.counts.clone();
-    let listener = spawn_local(async move {
-        while let Some(message) = subscription.next().await {
-            counts.receive(0, &message.payload);
-        }
-    });
+    let subscription = load.subscription(client, load.counts.plan.filter(0)).await?;
+    let listener = spawn_local(listen(load.counts.clone(), 0, subscription));
     let total = load.counts.tally.borrow().sent();
     let bar = bar(total, "fetching {wide_bar} {pos}/{len}");
     let (mut arrived, mut since) = (0, Instant::now());

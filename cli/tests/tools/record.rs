@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -5,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::tool::{on, run, start_on, subscribed};
+use crate::tool::{on, run, start_on, start_under, subscribed};
 
 /// A file that goes with the test.
 struct TempFile(PathBuf);
@@ -101,6 +102,66 @@ fn a_recorder_that_is_killed_leaves_what_it_printed() {
         sub.process.wait().unwrap();
         assert_eq!(file.read().lines().count(), 2, "{}", file.read());
     }
+}
+
+/// A message is acknowledged when it is in the file and on stdout, and not before.
+#[test]
+fn what_cannot_be_written_stays_with_the_broker() {
+    let broker = Broker::start();
+    let long = "x".repeat(2000);
+    for qos in ["1", "2"] {
+        let file = TempFile::new(&format!("full-{qos}"));
+        let session = ["-c", "-i", "keeper", "-q", qos, "-t", "a"];
+        on(&broker, "sub", &[&session[..], &["-E"]].concat()).ok();
+        // A file may have 512 bytes, or 1,024: the shells differ.
+        let full_file = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+        let words = [&session[..], &["--record", file.path()]].concat();
+        let mut sub = start_under(full_file, &broker, "sub", &words);
+        on(&broker, "pub", &["-t", "a", "-m", "short", "-q", qos]).ok();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(sub.process.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "short\n");
+        on(&broker, "pub", &["-t", "a", "-m", &long, "-q", qos]).ok();
+        sub.done().fails(1, &format!("cannot write to {}: File too large", file.path()));
+
+        let full_disk = "exec \"$0\" \"$@\" >/dev/full";
+        let sub = start_under(full_disk, &broker, "sub", &session);
+        sub.done().fails(1, "cannot write to stdout: No space left on device");
+        on(&broker, "pub", &["-t", "a", "-m", "last", "-q", qos]).ok();
+        let left = on(&broker, "sub", &[&session[..], &["-C", "2"]].concat()).ok();
+        assert_eq!(left, format!("{long}\nlast\n"));
+        on(&broker, "pub", &["-t", "a", "-m", "new", "-q", qos]).ok();
+        assert_eq!(on(&broker, "sub", &[&session[..], &["-C", "1"]].concat()).ok(), "new\n");
+    }
+}
+
+/// What was acknowledged is in one of the files, wherever the kill struck.
+#[test]
+fn a_recorder_that_is_killed_loses_nothing_of_a_kept_session() {
+    let broker = Broker::start();
+    let session = ["-c", "-i", "keeper", "-q", "1", "-t", "a"];
+    on(&broker, "sub", &[&session[..], &["-E"]].concat()).ok();
+    // Mosquitto queues up to a hundred.
+    let lines: String = (0..90).map(|n| format!("{n}\n")).collect();
+    let words = ["-t", "a", "-l", "-q", "1"];
+    start_on(&broker, "pub", &words).input(lines.as_bytes()).done().ok();
+    let mut recorded = HashSet::new();
+    for round in ["first", "second", "third", "end"] {
+        // So there is something to come, whatever the rounds before have taken.
+        on(&broker, "pub", &["-t", "a", "-m", round, "-q", "1"]).ok();
+        let file = TempFile::new(&format!("kept-{round}"));
+        let words = [&session[..], &["--record", file.path()]].concat();
+        let mut sub = start_on(&broker, "sub", &words);
+        let stdout = BufReader::new(sub.process.stdout.take().unwrap());
+        assert!(stdout.lines().any(|line| round != "end" || line.unwrap() == "end"));
+        sub.signal("KILL");
+        sub.process.wait().unwrap();
+        let text = file.read();
+        let whole = text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok());
+        recorded.extend(whole.map(|line: Value| line["payload"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(recorded.len(), 94);
 }
 
 const TWO: &str = "\

@@ -39,9 +39,18 @@ pub struct Tool {
 
 /// Starts `whimbrel COMMAND` with these words.
 pub fn start(command: &str, words: &[&str]) -> Tool {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
-        .arg(command)
-        .args(words)
+    spawn(Command::new(env!("CARGO_BIN_EXE_whimbrel")).arg(command).args(words))
+}
+
+/// The same with the broker's port, by way of a shell command that ends in running `"$0" "$@"`.
+pub fn start_under(shell_command: &str, broker: &Broker, command: &str, words: &[&str]) -> Tool {
+    let program = env!("CARGO_BIN_EXE_whimbrel");
+    let port = broker.port.to_string();
+    spawn(Command::new("sh").args(["-c", shell_command, program, command, "-p", &port]).args(words))
+}
+
+fn spawn(command: &mut Command) -> Tool {
+    let mut process = command
         .env("TZ", "UTC")
         .env("XDG_CONFIG_HOME", "/nowhere")
         .stdin(Stdio::piped())

@@ -352,6 +352,12 @@ impl AckToken {
         AckToken { shared: ByAddress(shared), connection, packet_id, qos, shares }
     }
 
+    /// Whether the connection that brought the message is still there.
+    pub(crate) fn is_current(&self) -> bool {
+        let state = self.shared.0.lock();
+        state.connection == self.connection && state.is_online()
+    }
+
     pub(crate) fn answer(self, reason: ReasonCode) -> Result<(), AckError> {
         let mut state = self.shared.0.lock();
         if state.connection != self.connection || !state.is_online() {

@@ -314,3 +314,52 @@ async fn all_messages_come_once_and_in_order() {
     again.sort();
     assert_eq!(again, ["a/#", "a/b", "c"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn all_messages_are_acknowledged_by_hand_if_asked_for() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let mut all = client.all_messages(8, WhenFull::Wait).manual_ack();
+    assert!(all.try_next().is_none());
+    for id in 1..=3 {
+        peer.send_publish("a", "x", Some(id), QoS::ExactlyOnce).await;
+    }
+    let mut batch = vec![all.next().await.expect("a message")];
+    sleep(Duration::from_secs(1)).await;
+    batch.extend(std::iter::from_fn(|| all.try_next()));
+    assert_eq!(batch.len(), 3);
+    batch[0].ack().expect("connected");
+    batch[1].ack().expect("connected");
+    for id in 1..=2 {
+        assert_eq!(peer.recv_ack().await, ("PUBREC", id, ReasonCode::Success));
+    }
+    drop(peer);
+    let mut peer = place.accept(true).await;
+    assert_eq!(batch[2].ack(), Err(AckError::ConnectionLost));
+    peer.send_publish("a", "x", Some(3), QoS::ExactlyOnce).await;
+    all.next().await.expect("a message").ack().expect("connected");
+    assert_eq!(peer.recv_ack().await, ("PUBREC", 3, ReasonCode::Success));
+}
+
+/// Whoever acknowledges by hand cannot do so any more; the broker keeps it for the next client.
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_to_another_client_is_not_given_to_this_one() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let builder = builder.session_expiry_s(expiry_s).reconnect(false);
+        let client = builder.start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let mut all = client.all_messages(8, WhenFull::Wait).manual_ack();
+        peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(peer);
+        client.closed().await;
+        let last = all.next().await;
+        assert_eq!(last.is_none(), kept);
+        if let Some(mut last) = last {
+            assert_eq!(last.ack(), Ok(()));
+        }
+    }
+}
