@@ -224,7 +224,7 @@ impl Client {
     /// Ends a subscription of the session that this process has not made, or not any more.
     ///
     /// # Errors
-    /// The broker refuses; or the client has ended.
+    /// The filter is not valid; the broker refuses; or the client has ended.
     pub async fn unsubscribe(
         &self,
         filter: &str,
@@ -236,6 +236,7 @@ impl Client {
             if let Some(error) = state.closed_error() {
                 return Err(error);
             }
+            properties.check().map_err(|error| SubscribeError::Invalid(error.into()))?;
             state.inbox.unsubscribe(filter.into(), properties, Some(sender));
             state.wake_driver();
         }

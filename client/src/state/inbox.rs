@@ -148,7 +148,7 @@ impl Inbox {
         self.forget_routes();
         self.is_dirty = true;
         // A leaving one that has not been sent yet would undo this.
-        self.unsubscribes.retain(|u| u.packet_id.is_some() || u.filter != filter.filter);
+        self.settle(|_, u| u.packet_id.is_none() && u.filter == filter.filter);
         let key = match self.by_filter.get(&filter.filter) {
             Some(&key) => key,
             None => {
@@ -220,6 +220,16 @@ impl Inbox {
         wire.stage != Stage::Wanted || wire.was_sent
     }
 
+    /// Leaves out what a new subscription to the same filter has made void.
+    fn settle(&mut self, is_void: impl Fn(&Inbox, &Unsubscribe) -> bool) {
+        let unsubscribes = std::mem::take(&mut self.unsubscribes);
+        let (void, left): (Vec<_>, _) = unsubscribes.into_iter().partition(|u| is_void(self, u));
+        self.unsubscribes = left;
+        for sender in void.into_iter().filter_map(|unsubscribe| unsubscribe.answer) {
+            let _ = sender.send(Ok(ReasonCode::Success));
+        }
+    }
+
     /// UNSUBSCRIBE follows with the next flush.
     pub(crate) fn unsubscribe(
         &mut self,
@@ -275,14 +285,19 @@ impl Inbox {
         if is_full {
             return;
         }
-        for unsubscribe in &mut self.unsubscribes {
-            if unsubscribe.packet_id.is_some() {
-                continue;
-            }
+        let sent = |one: &Unsubscribe| one.packet_id.is_some();
+        while let Some(at) = self.unsubscribes.iter().position(|one| !sent(one))
+            && let Some(unsubscribe) = self.unsubscribes.get_mut(at)
+        {
             let properties = unsubscribe.properties.view();
             match core.unsubscribe(&[&unsubscribe.filter], properties) {
                 Ok(packet_id) => unsubscribe.packet_id = Some(packet_id),
-                Err(_) => return,
+                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(error) => {
+                    if let Some(sender) = self.unsubscribes.remove(at).answer {
+                        let _ = sender.send(Err(SubscribeError::Invalid(error)));
+                    }
+                }
             }
         }
         self.is_dirty = false;
@@ -341,6 +356,8 @@ impl Inbox {
             wire.queues.iter().for_each(|queue| queue.release(ack.session_present));
         }
         self.all.iter().for_each(|queue| queue.release(ack.session_present));
+        // Sent before SUBSCRIBE then, it would come behind it now.
+        self.settle(|inbox, u| inbox.by_filter.contains_key(&u.filter));
         for unsubscribe in &mut self.unsubscribes {
             unsubscribe.packet_id = None;
         }

@@ -9,7 +9,7 @@ use whimbrel_client::{
     BoxError, Carrier, Client, Error, Events, Login, Message, OAUTH2_JWT, QoS, Secret, Status,
     Token, Version,
 };
-use whimbrel_codec::{Packet, Property, ReasonCode};
+use whimbrel_codec::{ConnAck, Packet, Properties, Property, ReasonCode};
 
 use crate::peer::{Peer, Shown, place};
 

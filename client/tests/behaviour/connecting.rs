@@ -1,10 +1,13 @@
 //! Connecting, losing the connection, and ending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use whimbrel_client::{Client, Error, Message, QoS, Status, Version};
-use whimbrel_codec::{ConnAck, Packet, Properties, ReasonCode};
+use tokio::time::{Instant, sleep, timeout};
+use whimbrel_client::{
+    Client, Connector, Error, Message, Opening, PublishError, QoS, Status, Version,
+};
+use whimbrel_codec::{ConnAck, Packet, Properties, Property, ReasonCode};
 
 use crate::peer::place;
 
@@ -111,7 +114,7 @@ async fn disconnect_delivers_first_and_leaves_no_session_behind() {
             // [MQTT-3.14.2-2]
             Packet::Disconnect(disconnect) => {
                 let list: Vec<_> = disconnect.properties.iter().collect();
-                assert_eq!(list, [whimbrel_codec::Property::SessionExpiryIntervalS(0)]);
+                assert_eq!(list, [Property::SessionExpiryIntervalS(0)]);
             }
             other => panic!("expected DISCONNECT, got {other:?}"),
         })

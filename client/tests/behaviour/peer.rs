@@ -68,6 +68,15 @@ impl Place {
         peer
     }
 
+    /// The next connection, accepted with these properties.
+    pub async fn accept_with(&mut self, session_present: bool, list: &[Property<'_>]) -> Peer {
+        let mut peer = self.arrival().await;
+        peer.recv_connect().await;
+        let (reason, properties) = (ReasonCode::Success, Properties::new(list));
+        peer.send(Packet::ConnAck(ConnAck { session_present, reason, properties })).await;
+        peer
+    }
+
     /// Whether a connection waits.
     pub fn has_arrival(&mut self) -> bool {
         !self.arrivals.is_empty()

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use whimbrel_client::{Message, PublishError, QoS};
 use whimbrel_codec::{Ack, Packet, Properties, Property, ReasonCode};
 

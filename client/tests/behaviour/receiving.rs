@@ -2,11 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use whimbrel_client::{AckError, Filter, Incoming, QoS, SubscribeError, Subscription, WhenFull};
+use whimbrel_client::{
+    AckError, Filter, Incoming, Message, PropertyList, QoS, SubscribeError, Subscription, WhenFull,
+};
 use whimbrel_codec::{Ack, Packet, PacketId, Properties, Property, Publish, ReasonCode};
 
 use crate::peer::{Peer, place};
@@ -313,4 +316,58 @@ async fn all_messages_come_once_and_in_order() {
     let mut again = vec![peer.grant().await, peer.grant().await, peer.grant().await];
     again.sort();
     assert_eq!(again, ["a/#", "a/b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_is_wanted_again_is_not_unsubscribed_after_a_reconnect() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (first, _) = tokio::join!(client.subscribe("a"), peer.grant());
+    drop(first);
+    assert_eq!(peer.recv_unsubscribe().await.0, "a");
+    let (second, ()) = tokio::join!(client.subscribe("a"), async {
+        peer.recv_subscribe().await;
+        // Neither is answered.
+        drop(peer);
+        let mut peer = place.accept(true).await;
+        peer.grant().await;
+        client.publish(Message::new("t", "x")).await.expect("taken").await.expect("written");
+        assert_eq!(peer.recv_publish().await.payload, b"x", "and no UNSUBSCRIBE before it");
+    });
+    second.expect("granted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_cannot_be_unsubscribed_is_refused_and_disturbs_no_other() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let patience = Duration::from_secs(60);
+    let refused = timeout(patience, client.unsubscribe("a/#/b", PropertyList::new())).await;
+    assert!(matches!(refused, Ok(Err(SubscribeError::Invalid(_)))), "{refused:?}");
+    let mut long = PropertyList::new();
+    long.push(Property::UserProperty("name", &"x".repeat(70_000)));
+    let refused = timeout(patience, client.unsubscribe("a", long)).await;
+    assert!(matches!(refused, Ok(Err(SubscribeError::Invalid(_)))), "{refused:?}");
+    let (answer, ()) = tokio::join!(client.unsubscribe("a", PropertyList::new()), async {
+        let (filter, id) = peer.recv_unsubscribe().await;
+        assert_eq!(filter, "a");
+        peer.send_unsuback(id).await;
+    });
+    answer.expect("done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscribe_that_a_new_subscription_overtakes_has_an_answer() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let leaving = client.unsubscribe("a", PropertyList::new());
+    let (left, came, _) = tokio::join!(leaving, client.subscribe("a"), async {
+        let mut peer = place.accept(false).await;
+        peer.grant().await;
+        peer
+    });
+    came.expect("granted");
+    left.expect("there is nothing left to do");
 }
