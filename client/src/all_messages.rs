@@ -10,7 +10,7 @@ use futures_core::Stream;
 use crate::Incoming;
 use crate::client::Owner;
 use crate::state::Queue;
-use crate::subscription::poll_queue;
+use crate::subscription::{acknowledge, poll_queue};
 
 /// All messages that the broker sends to this client, each once and in the order of the broker,
 /// whatever subscription brought them: also those of a session that outlived another process. For
@@ -53,6 +53,11 @@ impl Stream for AllMessages {
 
 impl Drop for AllMessages {
     fn drop(&mut self) {
-        self.handle.shared().lock().inbox.leave_all(&self.queue);
+        let mut state = self.handle.shared().lock();
+        let taken = state.inbox.leave_all(&self.queue);
+        // It may have been full.
+        state.wake_driver();
+        drop(state);
+        acknowledge(taken);
     }
 }

@@ -189,7 +189,11 @@ impl Client {
     /// wait in it to be taken; `when_full` says what happens then.
     pub fn all_messages(&self, queue_messages: usize, when_full: WhenFull) -> AllMessages {
         let queue = Arc::new(Queue::with(queue_messages.max(1), when_full));
-        self.shared().lock().inbox.give_all(&queue);
+        let mut state = self.shared().lock();
+        state.inbox.give_all(&queue);
+        // The one before may have been full.
+        state.wake_driver();
+        drop(state);
         AllMessages::new(self.handle.clone(), queue)
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use whimbrel_codec::{QoS, ReasonCode};
 
 use crate::client::Owner;
-use crate::state::{Phase, Queue, Shared};
+use crate::state::{Left, Phase, Queue, Shared};
 use crate::{Incoming, PropertyList, SubscribeError};
 
 /// The messages of one topic filter, in the order of the broker. Ends when the client does, or
@@ -81,18 +81,23 @@ impl Subscription {
     pub async fn unsubscribe(self) -> Result<ReasonCode, SubscribeError> {
         let shared = self.inner.handle.shared();
         let (sender, answer) = oneshot::channel();
-        {
+        let left = {
             let mut state = shared.lock();
             if let Some(error) = state.closed_error() {
                 return Err(error);
             }
-            if !state.inbox.leave(self.inner.key, &self.inner.queue) {
-                return Ok(ReasonCode::Success);
+            let left = state.inbox.leave(self.inner.key, &self.inner.queue);
+            let filter = self.inner.filter.clone();
+            if left.is_last {
+                state.inbox.unsubscribe(filter, PropertyList::new(), Some(sender));
+            } else {
+                // Others go on with it.
+                let _ = sender.send(Ok(ReasonCode::Success));
             }
-            state.inbox.unsubscribe(self.inner.filter.clone(), PropertyList::new(), Some(sender));
             state.wake_driver();
-        }
-        self.inner.forget();
+            left
+        };
+        self.inner.forget(left);
         match answer.await {
             Ok(answer) => answer,
             Err(_) => Err(shared.lock().closed_error().unwrap_or(SubscribeError::Closed(None))),
@@ -113,13 +118,20 @@ impl Inner {
         poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
     }
 
-    /// Acknowledges what came by the filter and nobody will take.
-    fn forget(&self) {
-        let forgotten = self.handle.shared().lock().inbox.forget_unclaimed(&self.filter);
-        for mut message in forgotten {
-            // A connection that is gone has forgotten it as well.
-            let _ = message.ack();
+    /// Acknowledges what nobody will take.
+    fn forget(&self, left: Left) {
+        acknowledge(left.messages);
+        if left.is_last {
+            let unclaimed = self.handle.shared().lock().inbox.forget_unclaimed(&self.filter);
+            acknowledge(unclaimed);
         }
+    }
+}
+
+pub(crate) fn acknowledge(messages: Vec<Incoming>) {
+    for mut message in messages {
+        // A connection that is gone has forgotten it as well.
+        let _ = message.ack();
     }
 }
 
@@ -161,16 +173,19 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let shared = self.handle.shared();
         let mut state = shared.lock();
-        let is_last = state.inbox.leave(self.key, &self.queue);
+        let mut left = state.inbox.leave(self.key, &self.queue);
+        // Its queue may have been full.
+        state.wake_driver();
         // What was never granted is not a part of the session that is kept.
-        if shared.config.session_is_kept() && self.granted.get().is_some() {
-            return;
+        let stays = shared.config.session_is_kept() && self.granted.get().is_some();
+        if left.is_last && stays {
+            let messages = state.inbox.put_back(left.messages);
+            left = Left { is_last: false, messages };
         }
-        if is_last {
+        if left.is_last {
             state.inbox.unsubscribe(self.filter.clone(), PropertyList::new(), None);
-            state.wake_driver();
         }
         drop(state);
-        self.forget();
+        self.forget(left);
     }
 }

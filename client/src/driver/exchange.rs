@@ -234,7 +234,8 @@ impl Exchange {
             if self.has_events {
                 return Ok((true, self.drain(&mut state)?));
             }
-            self.is_full = state.inbox.is_full();
+            // CONNACK is read in any case.
+            self.is_full = state.is_online() && state.inbox.is_full();
             if self.is_full {
                 return Ok((false, None));
             }

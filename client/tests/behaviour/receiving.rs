@@ -371,3 +371,114 @@ async fn an_unsubscribe_that_a_new_subscription_overtakes_has_an_answer() {
     came.expect("granted");
     left.expect("there is nothing left to do");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_that_is_left_lets_the_broker_be_read_again() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let builder = builder.keep_alive_s(0).session_expiry_s(expiry_s);
+        let client = builder.start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let waits = Filter::new("w").queue(1, WhenFull::Wait);
+        let (waits, _) = tokio::join!(client.subscribe(waits), peer.grant());
+        let (other, _) = tokio::join!(client.subscribe("a"), peer.grant());
+        let mut other = other.expect("granted");
+        let all = client.all_messages(1, WhenFull::Wait);
+        // No timer of the beginning wakes the client.
+        sleep(Duration::from_secs(60)).await;
+        peer.send_publish("w", "x", None, QoS::AtMostOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        peer.send_publish("a", "x", None, QoS::AtMostOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(waits);
+        sleep(Duration::from_secs(1)).await;
+        drop(all);
+        next(&mut other).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_does_not_keep_the_client_from_connecting() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let waits = Filter::new("w").queue(1, WhenFull::Wait);
+    let (waits, _) = tokio::join!(client.subscribe(waits), peer.grant());
+    let _waits = waits.expect("granted");
+    peer.send_publish("w", "x", None, QoS::AtMostOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    drop(peer);
+    // Nothing is read while the queue is full, so the loss is noticed by what is written.
+    let message = Message::new("t", "x").qos(QoS::AtLeastOnce);
+    drop(client.publish(message).await.expect("taken"));
+    let mut peer = place.accept(true).await;
+    assert_eq!(peer.recv_publish().await.payload, b"x");
+}
+
+/// Acknowledgements keep their order, so one that is never given would hold back all others.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_leaves_holds_no_acknowledgement_back() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let client = builder.session_expiry_s(expiry_s).start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+        let (first, _) = tokio::join!(client.subscribe(filter.clone()), peer.grant());
+        peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        let (second, _) = tokio::join!(client.subscribe(filter), peer.grant());
+        let mut second = second.expect("granted");
+        peer.send_publish("a", "x", Some(2), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        next(&mut second).await;
+        drop(first);
+        assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+        assert_eq!(peer.recv_ack().await, ("PUBACK", 2, ReasonCode::Success));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_everything_that_ends_holds_no_acknowledgement_back() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let all = client.all_messages(8, WhenFull::Wait);
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+    let (own, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    let mut own = own.expect("granted");
+    next(&mut own).await;
+    drop(all);
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_filters_that_are_left_hold_no_acknowledgement_back() {
+    let (builder, mut place) = place();
+    let client = builder.session_expiry_s(0).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = |name: &str| Filter::new(name).qos(QoS::AtLeastOnce);
+    let (wide, _) = tokio::join!(client.subscribe(filter("a/#")), peer.grant());
+    let (narrow, _) = tokio::join!(client.subscribe(filter("a/b")), peer.grant());
+    let mut narrow = narrow.expect("granted");
+    for id in 1..=2u16 {
+        let list = [Property::SubscriptionIdentifier(id.into())];
+        let properties = Properties::new(&list);
+        let (qos, packet_id) = (QoS::AtLeastOnce, PacketId::new(id));
+        let publish = Publish { qos, packet_id, properties, ..Publish::new("a/b", b"x") };
+        peer.send(Packet::Publish(publish)).await;
+    }
+    next(&mut narrow).await;
+    drop(wide);
+    let mut acks = Vec::new();
+    while acks.len() < 2 {
+        let ack = peer.recv(|packet| match packet {
+            Packet::PubAck(ack) => Some(ack.packet_id.get()),
+            _ => None,
+        });
+        acks.extend(ack.await);
+    }
+    assert_eq!(acks, [1, 2]);
+}
