@@ -409,11 +409,17 @@ impl Exchange {
         self.drain(&mut state).map(drop)
     }
 
+    /// Takes what the core had to say last, such as why it gave the connection up. From now on
+    /// nothing can be acknowledged: whoever takes a message must not take it for the last time.
+    pub(super) fn finish(&mut self) {
+        // There is no more to it than what could be taken.
+        let _ = self.fill();
+        self.shared.lock().phase = Phase::Offline;
+    }
+
     /// Says good-bye. To close while bytes wait to be read resets the connection, and a reset can
     /// overtake the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
     pub(super) async fn close(&mut self) {
-        // What the core had to say last, such as why it gave the connection up.
-        let _ = self.fill();
         let farewell = poll_fn(|cx| {
             while self.written < self.output.len() {
                 let rest = self.output.get(self.written..).unwrap_or_default();

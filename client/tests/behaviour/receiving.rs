@@ -482,3 +482,22 @@ async fn overlapping_filters_that_are_left_hold_no_acknowledgement_back() {
     }
     assert_eq!(acks, [1, 2]);
 }
+
+/// The broker says good-bye, and the client waits a moment for it to close.
+#[tokio::test(start_paused = true)]
+async fn exactly_once_holds_for_what_is_taken_while_the_connection_ends() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::ExactlyOnce);
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    peer.send_publish("a", "x", Some(1), QoS::ExactlyOnce).await;
+    peer.send_disconnect(ReasonCode::ServerShuttingDown).await;
+    sleep(Duration::from_millis(100)).await;
+    let early = timeout(Duration::from_millis(100), subscription.next()).await;
+    let mut peer = place.accept(true).await;
+    peer.send_publish("a", "x", Some(1), QoS::ExactlyOnce).await;
+    let late = timeout(Duration::from_secs(60), subscription.next()).await;
+    assert!(early.is_ok() != late.is_ok(), "{early:?} {late:?}");
+}
