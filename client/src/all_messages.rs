@@ -39,7 +39,7 @@ impl AllMessages {
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        poll_queue(self.handle.shared(), &self.queue, false, cx)
+        poll_queue(self.handle.shared(), &self.queue, false, 1, cx)
     }
 }
 

@@ -71,7 +71,12 @@ impl Subscription {
 
     /// The next message; none when there will be no more. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Incoming> {
-        poll_fn(|cx| self.inner.poll_next(cx)).await
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let Inner { handle, queue, manual_ack, .. } = &*self.inner;
+        poll_queue(handle.shared(), queue, *manual_ack, Arc::strong_count(&self.inner), cx)
     }
 
     /// Ends the subscription at the broker, and waits for its answer.
@@ -109,15 +114,11 @@ impl Stream for Subscription {
     type Item = Incoming;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        self.inner.poll_next(cx)
+        self.poll(cx)
     }
 }
 
 impl Inner {
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
-    }
-
     /// Acknowledges what nobody will take.
     fn forget(&self, left: Left) {
         acknowledge(left.messages);
@@ -135,15 +136,17 @@ pub(crate) fn acknowledge(messages: Vec<Incoming>) {
     }
 }
 
-/// The next message of a queue, acknowledged if the application is not to do it.
+/// The next message of a queue that has so many consumers, acknowledged if the application is not
+/// to do it.
 pub(crate) fn poll_queue(
     shared: &Shared,
     queue: &Queue,
     manual_ack: bool,
+    consumers: usize,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Incoming>> {
     loop {
-        let Some((mut message, driver_waits)) = ready!(queue.poll(cx)) else {
+        let Some((mut message, driver_waits)) = ready!(queue.poll(consumers, cx)) else {
             return Poll::Ready(None);
         };
         if driver_waits {
@@ -164,7 +167,7 @@ pub(crate) fn poll_queue(
             }
         };
         if !comes_again {
-            return Poll::Ready(Some(message));
+            return Poll::Ready(Some(Incoming { token: None, ..message }));
         }
     }
 }

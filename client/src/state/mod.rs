@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError, Millis};
-use whimbrel_codec::{PacketId, QoS, ReasonCode};
+use whimbrel_codec::{PacketId, PacketType, QoS, ReasonCode};
 
 pub(crate) use inbox::{Inbox, Left, Wanted};
 pub(crate) use outbox::{Kept, Outbox, Ticket};
@@ -379,12 +379,16 @@ impl AckToken {
         self.shares.as_ref().is_some_and(|shares| shares.is_taken.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn answer(self, reason: ReasonCode) -> Result<(), AckError> {
+    pub(crate) fn answer(&self, reason: ReasonCode) -> Result<(), AckError> {
+        // [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        if !reason.belongs_in(PacketType::PubAck) {
+            return Err(AckError::Invalid(CommandError::ReasonInvalid));
+        }
         let mut state = self.shared.0.lock();
         if state.connection != self.connection || !state.is_online() {
             return Err(AckError::ConnectionLost);
         }
-        if let Some(shares) = self.shares {
+        if let Some(shares) = &self.shares {
             shares.is_taken.store(true, Ordering::Relaxed);
             if shares.left.fetch_sub(1, Ordering::Relaxed) > 1 {
                 return Ok(());

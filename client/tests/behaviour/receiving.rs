@@ -501,3 +501,43 @@ async fn exactly_once_holds_for_what_is_taken_while_the_connection_ends() {
     let late = timeout(Duration::from_secs(60), subscription.next()).await;
     assert!(early.is_ok() != late.is_ok(), "{early:?} {late:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_can_be_acknowledged_after_a_reason_that_is_none() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce).manual_ack();
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    let mut subscription = subscription.expect("granted");
+    let mut message = next(&mut subscription).await;
+    let refused = message.reject(ReasonCode::KeepAliveTimeout);
+    assert!(matches!(refused, Err(AckError::Invalid(_))), "{refused:?}");
+    message.ack().expect("connected");
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+}
+
+/// A consumer that is polled by ever new tasks while nothing comes.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_have_stopped_waiting_are_forgotten() {
+    struct Task;
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (subscription, _) = tokio::join!(client.subscribe("a"), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    let mut tasks = Vec::new();
+    for _ in 0..100 {
+        let task = Arc::new(Task);
+        tasks.push(Arc::downgrade(&task));
+        let waker = Waker::from(task);
+        let waits = pin!(subscription.next()).poll(&mut Context::from_waker(&waker)).is_pending();
+        assert!(waits);
+    }
+    let kept = tasks.iter().filter(|task| task.strong_count() > 0).count();
+    assert!(kept <= 1, "{kept} tasks are kept");
+}
