@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use whimbrel_client_core::Event;
+use whimbrel_client_core::{Error as CommandError, Event};
 use whimbrel_codec::{ConnAck, Disconnect, Properties, Property, ReasonCode};
 
 use super::First;
@@ -104,21 +104,30 @@ impl Exchange {
                 ready!(self.poll_idle(cx))?;
             }
             if self.is_over() {
-                let result = if self.has_left { Err(Error::TokenEnds) } else { Ok(()) };
-                return Poll::Ready(result);
+                let ends = self.shared.lock().closing.is_some() && !self.has_left;
+                return Poll::Ready(if ends { Ok(()) } else { Err(Error::TokenEnds) });
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// DISCONNECT is written, or waits in vain for a store that fails.
+    /// DISCONNECT is written, or waits in vain for a store that fails or a broker that does not
+    /// read.
     fn is_over(&self) -> bool {
         let state = self.shared.lock();
-        let closing_said = state.closing.is_some_and(|c| c.disconnect_sent);
-        let is_late = state.closing.is_some_and(|c| c.deadline <= Instant::now());
-        let is_out = state.core.is_closed() || (closing_said && is_late);
-        (self.has_left || closing_said) && self.output.is_empty() && is_out
+        let said = self.has_left || state.closing.is_some_and(|c| c.disconnect_sent);
+        let is_late = self.ends_by(&state).is_some_and(|at| at <= Instant::now());
+        let is_blocked = !self.output.is_empty();
+        match is_late {
+            true => said || is_blocked,
+            false => said && !is_blocked && state.core.is_closed(),
+        }
+    }
+
+    /// When this connection is to end at the latest.
+    fn ends_by(&self, state: &State) -> Option<Instant> {
+        state.closing.map(|closing| closing.deadline).or(self.leaves_by)
     }
 
     /// Writes what there is, as far as the socket takes it.
@@ -182,6 +191,9 @@ impl Exchange {
         let Some(Closing { deadline, disconnect_sent: false, is_abrupt }) = state.closing else {
             return Ok(());
         };
+        if self.has_left {
+            return Ok(());
+        }
         if is_abrupt {
             return Err(Error::Lost(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -202,7 +214,9 @@ impl Exchange {
             Ok(()) => {
                 state.closing = Some(Closing { deadline, disconnect_sent: true, is_abrupt });
             }
-            Err(whimbrel_client_core::Error::Full) => {}
+            Err(CommandError::Full) if now < deadline => {}
+            // There is no room for it while the store fails.
+            Err(CommandError::Full) => return Err(Error::Timeout),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -218,7 +232,8 @@ impl Exchange {
         }
         match state.core.disconnect(&Disconnect::new(ReasonCode::Success)) {
             Ok(()) => Ok(true),
-            Err(whimbrel_client_core::Error::Full) => Ok(false),
+            Err(CommandError::Full) if now < leaves_by => Ok(false),
+            Err(CommandError::Full) => Err(Error::TokenEnds),
             Err(error) => Err(error.into()),
         }
     }
@@ -364,11 +379,9 @@ impl Exchange {
             }
         }
         let core = state.core.poll_timeout().map(|at| shared.instant(at));
-        let held = state.core.poll_transmit().is_some();
-        let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
-        let leaving = self.leaves_by.filter(|_| !self.has_left);
+        let end = self.ends_by(&state);
         let renewal = self.authentication.as_ref().and_then(|a| a.next_renewal());
-        let next = [core, closing, leaving, state.outbox.next_expiry(), renewal];
+        let next = [core, end, state.outbox.next_expiry(), renewal];
         state.driver_sleeps(cx.waker());
         let next = next.into_iter().flatten().min();
         drop(state);

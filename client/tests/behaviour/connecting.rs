@@ -172,3 +172,18 @@ async fn a_session_that_is_kept_needs_an_identifier_before_5_0() {
     let builder = Client::builder("mqtt://nowhere").expect("a URL").version(Version::V3_1_1);
     assert!(matches!(builder.clean_start(false).start(), Err(Error::Settings(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_read_cannot_hold_up_the_end() {
+    for len_bytes in [100_000, 200_000] {
+        let (builder, mut place) = place();
+        let client = builder.keep_alive_s(0).start().expect("valid settings");
+        let _peer = place.accept(false).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(client.publish(Message::new("t", vec![0; len_bytes])).await.expect("taken"));
+        sleep(Duration::from_secs(1)).await;
+        let before = Instant::now();
+        let _ = client.disconnect().await;
+        assert!(before.elapsed() < Duration::from_secs(12), "{:?}", before.elapsed());
+    }
+}
