@@ -137,14 +137,9 @@ impl Exchange {
             if self.written == self.output.len() {
                 self.output.clear();
                 self.written = 0;
+                // Before more is taken: with a busy publisher there always is more.
+                self.poll_confirm(cx)?;
                 if !self.fill()? {
-                    if (self.is_unconfirmed || self.link.has_pending())
-                        && let Poll::Ready(result) = self.link.poll_flush(cx)
-                    {
-                        result?;
-                        self.is_unconfirmed = false;
-                        self.shared.lock().outbox.handle_written();
-                    }
                     return Ok(progress);
                 }
             }
@@ -158,6 +153,18 @@ impl Exchange {
             progress = true;
         }
         Ok(true)
+    }
+
+    /// Finds out whether what was taken is with the system.
+    fn poll_confirm(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        if (self.is_unconfirmed || self.link.has_pending())
+            && let Poll::Ready(result) = self.link.poll_flush(cx)
+        {
+            result?;
+            self.is_unconfirmed = false;
+            self.shared.lock().outbox.handle_written();
+        }
+        Ok(())
     }
 
     /// Takes output of the core; true if there was some.
@@ -286,12 +293,14 @@ impl Exchange {
                     }
                 }
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
-                Event::Connected { ack, .. } => {
+                Event::Connected { ack, discarded } => {
                     let authentication = self.authentication.as_mut();
                     after.error = authentication.and_then(|a| a.handle_connected().err());
                     if after.error.is_none() {
                         let assumed = self.shared.config.assumes_session();
-                        outbox.handle_connected(ack.session_present || assumed);
+                        // The core may have taken the session for ended before the broker did.
+                        let goes_on = (ack.session_present || assumed) && discarded == 0;
+                        outbox.handle_connected(goes_on);
                         inbox.handle_connected(&ack);
                         after.connected = Some(connected(&ack));
                     }
@@ -413,6 +422,9 @@ impl Exchange {
         let mut state = shared.lock();
         let now = Instant::now();
         state.outbox.expire(now);
+        if state.outbox.waiting > 0 && state.outbox.has_room() {
+            shared.room_has_come();
+        }
         let now = shared.millis(now);
         if state.inbox.is_full() {
             // Nothing is read for the consumers' sake, which is no silence of the broker.
