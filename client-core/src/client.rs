@@ -71,6 +71,13 @@ impl Client<'_> {
         self.machine.session.awaits_answers()
     }
 
+    /// Whether a QoS 1 or 2 message would go out at once: none waits, and the server's receive
+    /// maximum allows it. Another one that is published waits here.
+    pub fn has_send_quota(&self) -> bool {
+        let receive_maximum = self.machine.connection.allowed.receive_maximum;
+        self.is_connected() && self.machine.session.may_send(receive_maximum)
+    }
+
     /// Messages of the server whose acknowledgement has not gone to [`Client::poll_transmit`].
     pub fn unacknowledged(&self) -> usize {
         self.machine.arrivals.len()

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use crate::Incoming;
 use crate::client::Owner;
 use crate::state::Queue;
-use crate::subscription::poll_queue;
+use crate::subscription::{acknowledge, poll_queue};
 
 /// All messages that the broker sends to this client, each once and in the order of the broker,
 /// whatever subscription brought them: also those of a session that outlived another process. For
@@ -58,7 +58,7 @@ impl AllMessages {
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
+        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, 1, cx)
     }
 }
 
@@ -72,6 +72,11 @@ impl Stream for AllMessages {
 
 impl Drop for AllMessages {
     fn drop(&mut self) {
-        self.handle.shared().lock().inbox.leave_all(&self.queue);
+        let mut state = self.handle.shared().lock();
+        let taken = state.inbox.leave_all(&self.queue);
+        // It may have been full.
+        state.wake_driver();
+        drop(state);
+        acknowledge(taken);
     }
 }

@@ -189,7 +189,11 @@ impl Client {
     /// wait in it to be taken; `when_full` says what happens then.
     pub fn all_messages(&self, queue_messages: usize, when_full: WhenFull) -> AllMessages {
         let queue = Arc::new(Queue::with(queue_messages.max(1), when_full));
-        self.shared().lock().inbox.give_all(&queue);
+        let mut state = self.shared().lock();
+        state.inbox.give_all(&queue);
+        // The one before may have been full.
+        state.wake_driver();
+        drop(state);
         AllMessages::new(self.handle.clone(), queue)
     }
 
@@ -224,7 +228,7 @@ impl Client {
     /// Ends a subscription of the session that this process has not made, or not any more.
     ///
     /// # Errors
-    /// The broker refuses; or the client has ended.
+    /// The filter is not valid; the broker refuses; or the client has ended.
     pub async fn unsubscribe(
         &self,
         filter: &str,
@@ -236,6 +240,7 @@ impl Client {
             if let Some(error) = state.closed_error() {
                 return Err(error);
             }
+            properties.check().map_err(|error| SubscribeError::Invalid(error.into()))?;
             state.inbox.unsubscribe(filter.into(), properties, Some(sender));
             state.wake_driver();
         }

@@ -170,7 +170,8 @@ impl Incoming {
     /// Acknowledges: the broker forgets the message. Only with
     /// [`Filter::manual_ack`](crate::Filter::manual_ack) or
     /// [`AllMessages::manual_ack`](crate::AllMessages::manual_ack) there is something to do; QoS 0
-    /// needs none. A second call does nothing.
+    /// needs none. A second call does nothing once one has
+    /// succeeded.
     ///
     /// Acknowledgements may be given in any order; they are sent in the order of the messages
     /// `[MQTT-4.6.0-2]`, so one that is held back holds back those behind it.
@@ -185,16 +186,17 @@ impl Incoming {
     /// it is not delivered again.
     ///
     /// # Errors
-    /// As [`Incoming::ack`].
+    /// As [`Incoming::ack`]; or the reason code is none for this, and the message is still to be
+    /// acknowledged.
     pub fn reject(&mut self, reason: ReasonCode) -> Result<(), AckError> {
         self.answer(reason)
     }
 
     fn answer(&mut self, reason: ReasonCode) -> Result<(), AckError> {
-        match self.token.take() {
-            Some(token) => token.answer(reason),
-            None => Ok(()),
-        }
+        let Some(token) = &self.token else { return Ok(()) };
+        token.answer(reason)?;
+        self.token = None;
+        Ok(())
     }
 
     /// What the payload is, if the publisher said so (5.0).

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use whimbrel_codec::{QoS, ReasonCode};
 
 use crate::client::Owner;
-use crate::state::{Phase, Queue, Shared};
+use crate::state::{Left, Phase, Queue, Shared};
 use crate::{Incoming, PropertyList, SubscribeError};
 
 /// The messages of one topic filter, in the order of the broker. Ends when the client does, or
@@ -71,12 +71,17 @@ impl Subscription {
 
     /// The next message; none when there will be no more. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Incoming> {
-        poll_fn(|cx| self.inner.poll_next(cx)).await
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let Inner { handle, queue, manual_ack, .. } = &*self.inner;
+        poll_queue(handle.shared(), queue, *manual_ack, Arc::strong_count(&self.inner), cx)
     }
 
     /// The next message if it is here already: for work that is done once for many messages.
     pub fn try_next(&mut self) -> Option<Incoming> {
-        match self.inner.poll_next(&mut Context::from_waker(Waker::noop())) {
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(message) => message,
             Poll::Pending => None,
         }
@@ -89,18 +94,23 @@ impl Subscription {
     pub async fn unsubscribe(self) -> Result<ReasonCode, SubscribeError> {
         let shared = self.inner.handle.shared();
         let (sender, answer) = oneshot::channel();
-        {
+        let left = {
             let mut state = shared.lock();
             if let Some(error) = state.closed_error() {
                 return Err(error);
             }
-            if !state.inbox.leave(self.inner.key, &self.inner.queue) {
-                return Ok(ReasonCode::Success);
+            let left = state.inbox.leave(self.inner.key, &self.inner.queue);
+            let filter = self.inner.filter.clone();
+            if left.is_last {
+                state.inbox.unsubscribe(filter, PropertyList::new(), Some(sender));
+            } else {
+                // Others go on with it.
+                let _ = sender.send(Ok(ReasonCode::Success));
             }
-            state.inbox.unsubscribe(self.inner.filter.clone(), PropertyList::new(), Some(sender));
             state.wake_driver();
-        }
-        self.inner.forget();
+            left
+        };
+        self.inner.forget(left);
         match answer.await {
             Ok(answer) => answer,
             Err(_) => Err(shared.lock().closed_error().unwrap_or(SubscribeError::Closed(None))),
@@ -112,34 +122,39 @@ impl Stream for Subscription {
     type Item = Incoming;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        self.inner.poll_next(cx)
+        self.poll(cx)
     }
 }
 
 impl Inner {
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        poll_queue(self.handle.shared(), &self.queue, self.manual_ack, cx)
-    }
-
-    /// Acknowledges what came by the filter and nobody will take.
-    fn forget(&self) {
-        let forgotten = self.handle.shared().lock().inbox.forget_unclaimed(&self.filter);
-        for mut message in forgotten {
-            // A connection that is gone has forgotten it as well.
-            let _ = message.ack();
+    /// Acknowledges what nobody will take.
+    fn forget(&self, left: Left) {
+        acknowledge(left.messages);
+        if left.is_last {
+            let unclaimed = self.handle.shared().lock().inbox.forget_unclaimed(&self.filter);
+            acknowledge(unclaimed);
         }
     }
 }
 
-/// The next message of a queue, acknowledged if the application is not to do it.
+pub(crate) fn acknowledge(messages: Vec<Incoming>) {
+    for mut message in messages {
+        // A connection that is gone has forgotten it as well.
+        let _ = message.ack();
+    }
+}
+
+/// The next message of a queue that has so many consumers, acknowledged if the application is not
+/// to do it.
 pub(crate) fn poll_queue(
     shared: &Shared,
     queue: &Queue,
     manual_ack: bool,
+    consumers: usize,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Incoming>> {
     loop {
-        let Some((mut message, driver_waits)) = ready!(queue.poll(cx)) else {
+        let Some((mut message, driver_waits)) = ready!(queue.poll(consumers, cx)) else {
             return Poll::Ready(None);
         };
         if driver_waits {
@@ -164,8 +179,7 @@ pub(crate) fn poll_queue(
             }
         };
         if !comes_again {
-            message.token = None;
-            return Poll::Ready(Some(message));
+            return Poll::Ready(Some(Incoming { token: None, ..message }));
         }
     }
 }
@@ -174,16 +188,19 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let shared = self.handle.shared();
         let mut state = shared.lock();
-        let is_last = state.inbox.leave(self.key, &self.queue);
+        let mut left = state.inbox.leave(self.key, &self.queue);
+        // Its queue may have been full.
+        state.wake_driver();
         // What was never granted is not a part of the session that is kept.
-        if shared.config.session_is_kept() && self.granted.get().is_some() {
-            return;
+        let stays = shared.config.session_is_kept() && self.granted.get().is_some();
+        if left.is_last && stays {
+            let messages = state.inbox.put_back(left.messages);
+            left = Left { is_last: false, messages };
         }
-        if is_last {
+        if left.is_last {
             state.inbox.unsubscribe(self.filter.clone(), PropertyList::new(), None);
-            state.wake_driver();
         }
         drop(state);
-        self.forget();
+        self.forget(left);
     }
 }

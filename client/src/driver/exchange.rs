@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use whimbrel_client_core::Event;
+use whimbrel_client_core::{Error as CommandError, Event};
 use whimbrel_codec::{ConnAck, Disconnect, Properties, Property, ReasonCode};
 
 use super::First;
@@ -104,21 +104,30 @@ impl Exchange {
                 ready!(self.poll_idle(cx))?;
             }
             if self.is_over() {
-                let result = if self.has_left { Err(Error::TokenEnds) } else { Ok(()) };
-                return Poll::Ready(result);
+                let ends = self.shared.lock().closing.is_some() && !self.has_left;
+                return Poll::Ready(if ends { Ok(()) } else { Err(Error::TokenEnds) });
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// DISCONNECT is written, or waits in vain for a store that fails.
+    /// DISCONNECT is written, or waits in vain for a store that fails or a broker that does not
+    /// read.
     fn is_over(&self) -> bool {
         let state = self.shared.lock();
-        let closing_said = state.closing.is_some_and(|c| c.disconnect_sent);
-        let is_late = state.closing.is_some_and(|c| c.deadline <= Instant::now());
-        let is_out = state.core.is_closed() || (closing_said && is_late);
-        (self.has_left || closing_said) && self.output.is_empty() && is_out
+        let said = self.has_left || state.closing.is_some_and(|c| c.disconnect_sent);
+        let is_late = self.ends_by(&state).is_some_and(|at| at <= Instant::now());
+        let is_blocked = !self.output.is_empty();
+        match is_late {
+            true => said || is_blocked,
+            false => said && !is_blocked && state.core.is_closed(),
+        }
+    }
+
+    /// When this connection is to end at the latest.
+    fn ends_by(&self, state: &State) -> Option<Instant> {
+        state.closing.map(|closing| closing.deadline).or(self.leaves_by)
     }
 
     /// Writes what there is, as far as the socket takes it.
@@ -128,14 +137,9 @@ impl Exchange {
             if self.written == self.output.len() {
                 self.output.clear();
                 self.written = 0;
+                // Before more is taken: with a busy publisher there always is more.
+                self.poll_confirm(cx)?;
                 if !self.fill()? {
-                    if (self.is_unconfirmed || self.link.has_pending())
-                        && let Poll::Ready(result) = self.link.poll_flush(cx)
-                    {
-                        result?;
-                        self.is_unconfirmed = false;
-                        self.shared.lock().outbox.handle_written();
-                    }
                     return Ok(progress);
                 }
             }
@@ -149,6 +153,18 @@ impl Exchange {
             progress = true;
         }
         Ok(true)
+    }
+
+    /// Finds out whether what was taken is with the system.
+    fn poll_confirm(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        if (self.is_unconfirmed || self.link.has_pending())
+            && let Poll::Ready(result) = self.link.poll_flush(cx)
+        {
+            result?;
+            self.is_unconfirmed = false;
+            self.shared.lock().outbox.handle_written();
+        }
+        Ok(())
     }
 
     /// Takes output of the core; true if there was some.
@@ -182,6 +198,9 @@ impl Exchange {
         let Some(Closing { deadline, disconnect_sent: false, is_abrupt }) = state.closing else {
             return Ok(());
         };
+        if self.has_left {
+            return Ok(());
+        }
         if is_abrupt {
             return Err(Error::Lost(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -202,7 +221,9 @@ impl Exchange {
             Ok(()) => {
                 state.closing = Some(Closing { deadline, disconnect_sent: true, is_abrupt });
             }
-            Err(whimbrel_client_core::Error::Full) => {}
+            Err(CommandError::Full) if now < deadline => {}
+            // There is no room for it while the store fails.
+            Err(CommandError::Full) => return Err(Error::Timeout),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -218,7 +239,8 @@ impl Exchange {
         }
         match state.core.disconnect(&Disconnect::new(ReasonCode::Success)) {
             Ok(()) => Ok(true),
-            Err(whimbrel_client_core::Error::Full) => Ok(false),
+            Err(CommandError::Full) if now < leaves_by => Ok(false),
+            Err(CommandError::Full) => Err(Error::TokenEnds),
             Err(error) => Err(error.into()),
         }
     }
@@ -234,7 +256,8 @@ impl Exchange {
             if self.has_events {
                 return Ok((true, self.drain(&mut state)?));
             }
-            self.is_full = state.inbox.is_full();
+            // CONNACK is read in any case.
+            self.is_full = state.is_online() && state.inbox.is_full();
             if self.is_full {
                 return Ok((false, None));
             }
@@ -270,12 +293,14 @@ impl Exchange {
                     }
                 }
                 Event::Unsubscribed(ack) => inbox.handle_unsuback(&ack),
-                Event::Connected { ack, .. } => {
+                Event::Connected { ack, discarded } => {
                     let authentication = self.authentication.as_mut();
                     after.error = authentication.and_then(|a| a.handle_connected().err());
                     if after.error.is_none() {
                         let assumed = self.shared.config.assumes_session();
-                        outbox.handle_connected(ack.session_present || assumed);
+                        // The core may have taken the session for ended before the broker did.
+                        let goes_on = (ack.session_present || assumed) && discarded == 0;
+                        outbox.handle_connected(goes_on);
                         inbox.handle_connected(&ack);
                         after.connected = Some(connected(&ack));
                     }
@@ -363,11 +388,9 @@ impl Exchange {
             }
         }
         let core = state.core.poll_timeout().map(|at| shared.instant(at));
-        let held = state.core.poll_transmit().is_some();
-        let closing = state.closing.filter(|c| held || !c.disconnect_sent).map(|c| c.deadline);
-        let leaving = self.leaves_by.filter(|_| !self.has_left);
+        let end = self.ends_by(&state);
         let renewal = self.authentication.as_ref().and_then(|a| a.next_renewal());
-        let next = [core, closing, leaving, state.outbox.next_expiry(), renewal];
+        let next = [core, end, state.outbox.next_expiry(), renewal];
         state.driver_sleeps(cx.waker());
         let next = next.into_iter().flatten().min();
         drop(state);
@@ -399,6 +422,9 @@ impl Exchange {
         let mut state = shared.lock();
         let now = Instant::now();
         state.outbox.expire(now);
+        if state.outbox.waiting > 0 && state.outbox.has_room() {
+            shared.room_has_come();
+        }
         let now = shared.millis(now);
         if state.inbox.is_full() {
             // Nothing is read for the consumers' sake, which is no silence of the broker.
@@ -408,11 +434,17 @@ impl Exchange {
         self.drain(&mut state).map(drop)
     }
 
+    /// Takes what the core had to say last, such as why it gave the connection up. From now on
+    /// nothing can be acknowledged: whoever takes a message must not take it for the last time.
+    pub(super) fn finish(&mut self) {
+        // There is no more to it than what could be taken.
+        let _ = self.fill();
+        self.shared.lock().phase = Phase::Offline;
+    }
+
     /// Says good-bye. To close while bytes wait to be read resets the connection, and a reset can
     /// overtake the DISCONNECT: the broker would publish the will message. It closes on DISCONNECT.
     pub(super) async fn close(&mut self) {
-        // What the core had to say last, such as why it gave the connection up.
-        let _ = self.fill();
         let farewell = poll_fn(|cx| {
             while self.written < self.output.len() {
                 let rest = self.output.get(self.written..).unwrap_or_default();

@@ -111,6 +111,7 @@ impl Driver {
         let Some(opened) = opening.await else { return Ok(()) };
         let mut exchange = self.begin(opened?)?;
         let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.failures)).await;
+        exchange.finish();
         Box::pin(exchange.close()).await;
         result
     }

@@ -32,6 +32,14 @@ pub(crate) struct Wanted {
     pub(crate) answer: oneshot::Receiver<Answer>,
 }
 
+/// What a consumer that has left leaves behind.
+pub(crate) struct Left {
+    /// It was the last of a filter that the broker may know; the filter is forgotten here.
+    pub(crate) is_last: bool,
+    /// Not acknowledged, and nobody else has them.
+    pub(crate) messages: Vec<Incoming>,
+}
+
 /// One topic filter at the broker, with all that was subscribed by it here.
 struct Wire {
     filter: Filter,
@@ -148,7 +156,7 @@ impl Inbox {
         self.forget_routes();
         self.is_dirty = true;
         // A leaving one that has not been sent yet would undo this.
-        self.unsubscribes.retain(|u| u.packet_id.is_some() || u.filter != filter.filter);
+        self.settle(|_, u| u.packet_id.is_none() && u.filter == filter.filter);
         let key = match self.by_filter.get(&filter.filter) {
             Some(&key) => key,
             None => {
@@ -182,13 +190,12 @@ impl Inbox {
         }
     }
 
-    /// Takes a queue of [`Inbox::give_all`] away.
-    pub(crate) fn leave_all(&mut self, queue: &Arc<Queue>) {
-        queue.close();
-        self.unclaimed.extend(queue.drain().into_iter().filter(|message| message.token.is_some()));
+    /// Takes a queue of [`Inbox::give_all`] away. Gives what is to be acknowledged.
+    pub(crate) fn leave_all(&mut self, queue: &Arc<Queue>) -> Vec<Incoming> {
         if self.all.as_ref().is_some_and(|all| Arc::ptr_eq(all, queue)) {
             self.all = None;
         }
+        self.put_back(unacknowledged(queue))
     }
 
     fn take_unclaimed(&mut self, filter: &Filter) -> Vec<Incoming> {
@@ -199,12 +206,13 @@ impl Inbox {
         taken.into()
     }
 
-    /// Takes one consumer's queue away. True if it was the last of a filter that the broker may
-    /// know; the filter then is forgotten here. What was in the queue and not acknowledged is as
-    /// if nobody had wanted it yet.
-    pub(crate) fn leave(&mut self, key: usize, queue: &Arc<Queue>) -> bool {
-        queue.close();
-        self.unclaimed.extend(queue.drain().into_iter().filter(|message| message.token.is_some()));
+    /// Takes one consumer's queue away.
+    pub(crate) fn leave(&mut self, key: usize, queue: &Arc<Queue>) -> Left {
+        let messages = unacknowledged(queue);
+        Left { is_last: self.take_queue(key, queue), messages }
+    }
+
+    fn take_queue(&mut self, key: usize, queue: &Arc<Queue>) -> bool {
         let Some(wire) = self.wires.get_mut(key) else { return false };
         // The key may be another filter's by now.
         let Some(at) = wire.queues.iter().position(|other| Arc::ptr_eq(other, queue)) else {
@@ -218,6 +226,24 @@ impl Inbox {
         self.by_filter.remove(&wire.filter.filter);
         self.forget_routes();
         wire.stage != Stage::Wanted || wire.was_sent
+    }
+
+    /// As if nobody had wanted these yet; gives those back that somebody has taken.
+    pub(crate) fn put_back(&mut self, messages: Vec<Incoming>) -> Vec<Incoming> {
+        let is_taken = |message: &Incoming| message.token.as_ref().is_some_and(AckToken::is_taken);
+        let (taken, unclaimed): (_, Vec<_>) = messages.into_iter().partition(is_taken);
+        self.unclaimed.extend(unclaimed);
+        taken
+    }
+
+    /// Leaves out what a new subscription to the same filter has made void.
+    fn settle(&mut self, is_void: impl Fn(&Inbox, &Unsubscribe) -> bool) {
+        let unsubscribes = std::mem::take(&mut self.unsubscribes);
+        let (void, left): (Vec<_>, _) = unsubscribes.into_iter().partition(|u| is_void(self, u));
+        self.unsubscribes = left;
+        for sender in void.into_iter().filter_map(|unsubscribe| unsubscribe.answer) {
+            let _ = sender.send(Ok(ReasonCode::Success));
+        }
     }
 
     /// UNSUBSCRIBE follows with the next flush.
@@ -275,14 +301,19 @@ impl Inbox {
         if is_full {
             return;
         }
-        for unsubscribe in &mut self.unsubscribes {
-            if unsubscribe.packet_id.is_some() {
-                continue;
-            }
+        let sent = |one: &Unsubscribe| one.packet_id.is_some();
+        while let Some(at) = self.unsubscribes.iter().position(|one| !sent(one))
+            && let Some(unsubscribe) = self.unsubscribes.get_mut(at)
+        {
             let properties = unsubscribe.properties.view();
             match core.unsubscribe(&[&unsubscribe.filter], properties) {
                 Ok(packet_id) => unsubscribe.packet_id = Some(packet_id),
-                Err(_) => return,
+                Err(CommandError::Full | CommandError::NotConnected) => return,
+                Err(error) => {
+                    if let Some(sender) = self.unsubscribes.remove(at).answer {
+                        let _ = sender.send(Err(SubscribeError::Invalid(error)));
+                    }
+                }
             }
         }
         self.is_dirty = false;
@@ -341,6 +372,8 @@ impl Inbox {
             wire.queues.iter().for_each(|queue| queue.release(ack.session_present));
         }
         self.all.iter().for_each(|queue| queue.release(ack.session_present));
+        // Sent before SUBSCRIBE then, it would come behind it now.
+        self.settle(|inbox, u| inbox.by_filter.contains_key(&u.filter));
         for unsubscribe in &mut self.unsubscribes {
             unsubscribe.packet_id = None;
         }
@@ -495,6 +528,13 @@ fn narrow(keys: &[usize], properties: &Properties<'_>) -> SmallVec<[usize; 2]> {
     let carried: SmallVec<_> = keys.iter().copied().filter(carries).collect();
     // Identifiers of a process before this one name other filters.
     if carried.is_empty() { keys.into() } else { carried }
+}
+
+/// What nobody will take from a queue and must be acknowledged: not what others are to acknowledge.
+fn unacknowledged(queue: &Queue) -> Vec<Incoming> {
+    queue.close();
+    let all = queue.drain().into_iter();
+    all.filter(|message| message.token.as_ref().is_some_and(|token| !token.leave())).collect()
 }
 
 fn subscribe(

@@ -12,7 +12,7 @@ mod queue;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use whimbrel_client_core::{Client as Core, Error as CommandError, Millis};
-use whimbrel_codec::{PacketId, QoS, ReasonCode};
+use whimbrel_codec::{PacketId, PacketType, QoS, ReasonCode};
 
-pub(crate) use inbox::{Inbox, Wanted};
+pub(crate) use inbox::{Inbox, Left, Wanted};
 pub(crate) use outbox::{Kept, Outbox, Ticket};
 pub(crate) use queue::Queue;
 
@@ -326,8 +326,17 @@ pub(crate) struct AckToken {
     connection: u64,
     packet_id: PacketId,
     qos: QoS,
-    /// How many subscriptions have not acknowledged, if the message went to several.
-    shares: Option<Arc<AtomicUsize>>,
+    /// If the message went to several subscriptions.
+    shares: Option<Arc<Shares>>,
+}
+
+/// Changed under the lock of the state alone.
+#[derive(Debug)]
+struct Shares {
+    /// How many subscriptions have not acknowledged.
+    left: AtomicUsize,
+    /// One has.
+    is_taken: AtomicBool,
 }
 
 /// Without the state's contents in `Debug`.
@@ -348,7 +357,10 @@ impl AckToken {
         qos: QoS,
         subscriptions: usize,
     ) -> AckToken {
-        let shares = (subscriptions > 1).then(|| Arc::new(AtomicUsize::new(subscriptions)));
+        let shares = (subscriptions > 1).then(|| {
+            let (left, is_taken) = (subscriptions.into(), false.into());
+            Arc::new(Shares { left, is_taken })
+        });
         AckToken { shared: ByAddress(shared), connection, packet_id, qos, shares }
     }
 
@@ -358,14 +370,35 @@ impl AckToken {
         state.connection == self.connection && state.is_online()
     }
 
-    pub(crate) fn answer(self, reason: ReasonCode) -> Result<(), AckError> {
+    /// True if others have the message too, who are to acknowledge it then.
+    pub(crate) fn leave(&self) -> bool {
+        let Some(shares) = &self.shares else { return false };
+        let has_others = shares.left.load(Ordering::Relaxed) > 1;
+        if has_others {
+            shares.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        has_others
+    }
+
+    /// Whether a subscription has acknowledged the message.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.shares.as_ref().is_some_and(|shares| shares.is_taken.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn answer(&self, reason: ReasonCode) -> Result<(), AckError> {
+        // [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        if !reason.belongs_in(PacketType::PubAck) {
+            return Err(AckError::Invalid(CommandError::ReasonInvalid));
+        }
         let mut state = self.shared.0.lock();
         if state.connection != self.connection || !state.is_online() {
             return Err(AckError::ConnectionLost);
         }
-        let others = self.shares.is_some_and(|shares| shares.fetch_sub(1, Ordering::Relaxed) > 1);
-        if others {
-            return Ok(());
+        if let Some(shares) = &self.shares {
+            shares.is_taken.store(true, Ordering::Relaxed);
+            if shares.left.fetch_sub(1, Ordering::Relaxed) > 1 {
+                return Ok(());
+            }
         }
         match state.core.acknowledge(self.packet_id, reason) {
             Ok(()) => {

@@ -503,6 +503,10 @@ fn send(
     message: &Message,
     left_s: Option<u32>,
 ) -> Result<Option<PacketId>, CommandError> {
+    // In the queue its time counts, its place is kept, and it is known not to have been sent.
+    if message.qos > QoS::AtMostOnce && !core.has_send_quota() {
+        return Err(CommandError::Full);
+    }
     with_publish(message, left_s, |publish| core.publish(publish))
 }
 

@@ -89,8 +89,12 @@ impl Queue {
         !inner.closed && (waits || inner.messages.len() >= MOST_MESSAGES)
     }
 
-    /// The next message, and whether the driver waits for that.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<(Incoming, bool)>> {
+    /// The next message, and whether the driver waits for that. There are so many consumers.
+    pub(crate) fn poll(
+        &self,
+        consumers: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Incoming, bool)>> {
         let mut inner = self.lock();
         if let Some(message) = inner.messages.pop_front() {
             if message.qos == QoS::AtMostOnce {
@@ -104,6 +108,10 @@ impl Queue {
             return Poll::Ready(None);
         }
         if !inner.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            // Each consumer waits in one place, so some have stopped waiting where they did.
+            if inner.wakers.len() >= consumers {
+                inner.wake();
+            }
             inner.wakers.push(cx.waker().clone());
         }
         Poll::Pending
@@ -125,7 +133,8 @@ impl Queue {
 
     /// As [`Queue::hold`], for one that was taken and could not be acknowledged.
     pub(crate) fn hold_one(&self, message: Incoming) {
-        self.lock().held.push(message);
+        // It was taken before those that are held already.
+        self.lock().held.insert(0, message);
     }
 
     /// It comes again, or not: then it is delivered from here.
@@ -163,5 +172,44 @@ impl Queue {
 impl Inner {
     fn wake(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PropertyList;
+
+    fn message(id: u16) -> Incoming {
+        Incoming {
+            topic: "t".into(),
+            payload: bytes::Bytes::new(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            dup: false,
+            packet_id: whimbrel_codec::PacketId::new(id),
+            properties: PropertyList::new(),
+            token: None,
+        }
+    }
+
+    /// A consumer has taken it, and cannot acknowledge it any more when the others are held.
+    #[test]
+    fn what_is_taken_while_the_connection_is_lost_keeps_its_place() {
+        let queue = Queue::with(1, WhenFull::Drop);
+        for id in 1..=3 {
+            queue.push(message(id));
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut next = || match queue.poll(1, &mut cx) {
+            Poll::Ready(Some((message, _))) => message,
+            other => panic!("expected a message, got {other:?}"),
+        };
+        let taken = next();
+        queue.hold();
+        queue.hold_one(taken);
+        queue.release(false);
+        let ids: Vec<_> = (0..3).map(|_| next().packet_id.map(|id| id.get())).collect();
+        assert_eq!(ids, [Some(1), Some(2), Some(3)]);
     }
 }

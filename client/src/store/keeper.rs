@@ -46,6 +46,8 @@ pub(crate) struct Report {
 struct Pending {
     batch: Batch,
     ticket: Ticket,
+    /// Bytes of messages before this batch that could not be written.
+    failed_bytes: usize,
     /// Somebody waits for the batch.
     is_urgent: bool,
     load: Option<Load>,
@@ -126,7 +128,8 @@ impl Keeper {
 
     /// Bytes of messages that are not written yet.
     pub(crate) fn unwritten_bytes(&self) -> usize {
-        self.desk.lock().batch.new_bytes
+        let pending = self.desk.lock();
+        pending.failed_bytes + pending.batch.new_bytes
     }
 
     pub(crate) fn is_durable(&self, ticket: Ticket) -> bool {
@@ -275,6 +278,9 @@ impl<R: Fn(Report)> Thread<R> {
             drop(pending);
             match self.work(&unwritten, load) {
                 Ok(loaded) => {
+                    if failures > 0 {
+                        self.desk.lock().failed_bytes = 0;
+                    }
                     (unwritten, durable, failures) = (Batch::default(), taken, 0);
                     (self.report)(Report { durable, loaded, failure: None });
                     if stops && self.desk.lock().batch.is_empty() {
@@ -284,8 +290,12 @@ impl<R: Fn(Report)> Thread<R> {
                 Err(error) => {
                     let wait = RETRY.saturating_mul(2_u32.saturating_pow(failures)).min(MOST_RETRY);
                     failures += 1;
-                    let loaded = load.map(|_| Vec::new());
-                    (self.report)(Report { durable, loaded, failure: Some((error, wait)) });
+                    let mut pending = self.desk.lock();
+                    pending.failed_bytes = unwritten.new_bytes;
+                    // Asked for again: that there is nothing would be believed.
+                    pending.load = pending.load.or(load);
+                    drop(pending);
+                    (self.report)(Report { durable, loaded: None, failure: Some((error, wait)) });
                     if stops {
                         return;
                     }

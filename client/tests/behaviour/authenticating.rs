@@ -9,9 +9,9 @@ use whimbrel_client::{
     BoxError, Carrier, Client, Error, Events, Login, Message, OAUTH2_JWT, QoS, Secret, Status,
     Token, Version,
 };
-use whimbrel_codec::{Packet, Property, ReasonCode};
+use whimbrel_codec::{ConnAck, Packet, Properties, Property, ReasonCode};
 
-use crate::peer::{Peer, Shown, place};
+use crate::peer::{BUFFERED, Peer, Shown, place};
 
 /// Tokens `token 0`, `token 1` and so on, each for so many seconds; while `broken` is not 0 it
 /// counts down and there is none.
@@ -487,4 +487,65 @@ mod scram {
             assert!(!place.has_arrival());
         }
     }
+}
+
+/// Its DISCONNECT for the sake of the new connection is still on the way.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_for_a_new_connection_may_be_told_to_end() {
+    let (builder, mut place) = place();
+    let login = tokens(100, &always(), Carrier::Password { user_name: None });
+    let client = builder.keep_alive_s(0).login(login).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    // With what stands before the payload, twice as much as the network holds.
+    let payload = vec![0; 2 * BUFFERED - 8];
+    drop(client.publish(Message::new("t", payload)).await.expect("taken"));
+    sleep(Duration::from_secs(80)).await;
+    peer.take_bytes(BUFFERED).await;
+    sleep(Duration::from_secs(1)).await;
+    let (ended, ()) = tokio::join!(client.disconnect(), async {
+        sleep(Duration::from_secs(1)).await;
+        peer.take_bytes(BUFFERED + 2).await;
+    });
+    ended.expect("nothing is left");
+    let closed = client.closed().await;
+    assert!(closed.is_none(), "{closed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_read_cannot_hold_up_a_new_connection() {
+    let (builder, mut place) = place();
+    let login = tokens(100, &always(), Carrier::Password { user_name: None });
+    let client = builder.keep_alive_s(0).login(login).start().expect("valid settings");
+    let _peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    drop(client.publish(Message::new("t", vec![0; 150_000])).await.expect("taken"));
+    let before = Instant::now();
+    place.arrival().await;
+    assert!((99..=102).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+}
+
+/// The token ends while the client waits for acknowledgements before it ends itself.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_does_not_disturb_the_end() {
+    let (builder, mut place) = place();
+    let login = tokens(100, &always(), Carrier::Password { user_name: None });
+    let builder = builder.session_expiry_s(0).drain_timeout(Duration::from_secs(30));
+    let client = builder.login(login).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    let message = Message::new("t", "x").qos(QoS::AtLeastOnce);
+    drop(client.publish(message).await.expect("taken"));
+    let id = peer.recv_publish().await.packet_id.expect("an identifier");
+    let (ended, ()) = tokio::join!(
+        async {
+            sleep(Duration::from_secs(90)).await;
+            client.disconnect().await
+        },
+        async {
+            sleep(Duration::from_secs(110)).await;
+            peer.send_puback(id).await;
+        }
+    );
+    ended.expect("delivered");
 }

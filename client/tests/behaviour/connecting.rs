@@ -1,10 +1,13 @@
 //! Connecting, losing the connection, and ending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use whimbrel_client::{Client, Error, Message, QoS, Status, Version};
-use whimbrel_codec::{ConnAck, Packet, Properties, ReasonCode};
+use tokio::time::{Instant, sleep, timeout};
+use whimbrel_client::{
+    Client, Connector, Error, Message, Opening, PublishError, QoS, Status, Version,
+};
+use whimbrel_codec::{ConnAck, Packet, Properties, Property, ReasonCode};
 
 use crate::peer::place;
 
@@ -111,7 +114,7 @@ async fn disconnect_delivers_first_and_leaves_no_session_behind() {
             // [MQTT-3.14.2-2]
             Packet::Disconnect(disconnect) => {
                 let list: Vec<_> = disconnect.properties.iter().collect();
-                assert_eq!(list, [whimbrel_codec::Property::SessionExpiryIntervalS(0)]);
+                assert_eq!(list, [Property::SessionExpiryIntervalS(0)]);
             }
             other => panic!("expected DISCONNECT, got {other:?}"),
         })
@@ -168,4 +171,19 @@ async fn a_broker_that_falls_silent_is_given_up() {
 async fn a_session_that_is_kept_needs_an_identifier_before_5_0() {
     let builder = Client::builder("mqtt://nowhere").expect("a URL").version(Version::V3_1_1);
     assert!(matches!(builder.clean_start(false).start(), Err(Error::Settings(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_read_cannot_hold_up_the_end() {
+    for len_bytes in [100_000, 200_000] {
+        let (builder, mut place) = place();
+        let client = builder.keep_alive_s(0).start().expect("valid settings");
+        let _peer = place.accept(false).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(client.publish(Message::new("t", vec![0; len_bytes])).await.expect("taken"));
+        sleep(Duration::from_secs(1)).await;
+        let before = Instant::now();
+        let _ = client.disconnect().await;
+        assert!(before.elapsed() < Duration::from_secs(12), "{:?}", before.elapsed());
+    }
 }

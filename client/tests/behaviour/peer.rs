@@ -16,6 +16,9 @@ use whimbrel_codec::{
 /// How long a test waits for what must come. The clock is virtual: it runs only while all wait.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Bytes that the network holds, each way.
+pub const BUFFERED: usize = 64 * 1024;
+
 /// Where the client's connections arrive.
 pub struct Place {
     arrivals: mpsc::UnboundedReceiver<DuplexStream>,
@@ -26,7 +29,7 @@ struct Wire(mpsc::UnboundedSender<DuplexStream>);
 impl Connector for Wire {
     fn open(&self) -> Opening<'_> {
         Box::pin(async {
-            let (ours, theirs) = duplex(64 * 1024);
+            let (ours, theirs) = duplex(BUFFERED);
             match self.0.send(theirs) {
                 Ok(()) => Ok(Box::new(ours) as Box<dyn ByteStream>),
                 Err(_) => Err(io::ErrorKind::ConnectionRefused.into()),
@@ -65,6 +68,15 @@ impl Place {
         let mut peer = self.arrival().await;
         peer.recv_connect().await;
         peer.send_connack(session_present).await;
+        peer
+    }
+
+    /// The next connection, accepted with these properties.
+    pub async fn accept_with(&mut self, session_present: bool, list: &[Property<'_>]) -> Peer {
+        let mut peer = self.arrival().await;
+        peer.recv_connect().await;
+        let (reason, properties) = (ReasonCode::Success, Properties::new(list));
+        peer.send(Packet::ConnAck(ConnAck { session_present, reason, properties })).await;
         peer
     }
 
@@ -187,6 +199,11 @@ impl Peer {
                 return false;
             }
         }
+    }
+
+    /// Reads so many bytes, whatever they are.
+    pub async fn take_bytes(&mut self, len: usize) {
+        self.stream.read_exact(&mut vec![0; len]).await.expect("bytes");
     }
 
     pub async fn recv_connect(&mut self) -> (bool, String) {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use whimbrel_client::{Message, PublishError, QoS};
 use whimbrel_codec::{Ack, Packet, Properties, Property, ReasonCode};
 
@@ -194,4 +194,115 @@ async fn what_cannot_be_published_is_refused() {
     let long = "x".repeat(70_000);
     let refused = client.publish(Message::new("t", "x").content_type(&long)).await;
     assert!(matches!(refused, Err(PublishError::Invalid(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn qos_0_completes_while_others_keep_the_connection_busy() {
+    let (builder, mut place) = place();
+    let client = builder.queue(16, 1 << 20).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let other = client.clone();
+    let flood = tokio::spawn(async move {
+        loop {
+            drop(other.publish(Message::new("t", vec![0; 1000])).await.expect("taken"));
+        }
+    });
+    for _ in 0..1000 {
+        peer.recv_publish().await;
+    }
+    let one = tokio::spawn(async move { client.publish(Message::new("t", "one")).await });
+    for _ in 0..1000 {
+        peer.recv_publish().await;
+    }
+    flood.abort();
+    let mut completion = pin!(one.await.expect("no panic").expect("taken"));
+    let done = poll_fn(|cx| Poll::Ready(completion.as_mut().poll(cx).is_ready())).await;
+    assert!(done, "it was written long ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_comes_by_expiry_is_found_though_the_broker_does_not_read() {
+    let (builder, mut place) = place();
+    let client = builder.keep_alive_s(0).queue(1, 1 << 20).start().expect("valid settings");
+    let _peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    // More than the output takes, so what follows is queued.
+    drop(client.publish(Message::new("t", vec![0; 500_000])).await.expect("taken"));
+    drop(client.publish(at_least_once("short").expiry_s(5)).await.expect("queued"));
+    let next = timeout(Duration::from_secs(60), client.publish(at_least_once("next"))).await;
+    drop(next.expect("there is room after five seconds").expect("queued"));
+}
+
+/// The client took the session for ended, as it asked for; the broker had not noticed the loss.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_should_have_ended_and_is_there_leaves_nothing_waiting() {
+    let (builder, mut place) = place();
+    let client = builder.session_expiry_s(0).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let one = client.publish(at_least_once("1")).await.expect("taken");
+    let two = client.publish(exactly_once("2")).await.expect("taken");
+    peer.recv_publish().await;
+    peer.recv_publish().await;
+    drop(peer);
+    let mut peer = place.accept(true).await;
+    let publish = peer.recv_publish().await;
+    assert_eq!(publish.payload, b"1");
+    peer.send_puback(publish.packet_id.expect("an identifier")).await;
+    one.await.expect("acknowledged");
+    assert!(matches!(two.await, Err(PublishError::SessionLost)));
+    assert_eq!(client.undelivered(), 0);
+}
+
+/// At most one message without an acknowledgement, as small brokers want it.
+const ONE: [Property<'_>; 1] = [Property::ReceiveMaximum(1)];
+
+#[tokio::test(start_paused = true)]
+async fn messages_go_out_in_order_when_the_broker_takes_one_at_a_time() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept_with(false, &ONE).await;
+    sleep(Duration::from_secs(1)).await;
+    for message in [at_least_once("0"), at_least_once("1"), Message::new("t", "2")] {
+        drop(client.publish(message).await.expect("taken"));
+    }
+    for payload in [b"0", b"1", b"2"] {
+        let publish = peer.recv_publish().await;
+        assert_eq!(publish.payload, payload);
+        if let Some(id) = publish.packet_id {
+            peer.send_puback(id).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_counts_for_messages_that_wait_for_acknowledgements_of_others() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept_with(false, &ONE).await;
+    sleep(Duration::from_secs(1)).await;
+    drop(client.publish(at_least_once("first")).await.expect("taken"));
+    let short = client.publish(at_least_once("short").expiry_s(5)).await.expect("taken");
+    drop(client.publish(at_least_once("long").expiry_s(60)).await.expect("taken"));
+    let id = peer.recv_publish().await.packet_id.expect("an identifier");
+    sleep(Duration::from_secs(50)).await;
+    peer.send_puback(id).await;
+    let publish = peer.recv_publish().await;
+    assert_eq!(publish.payload, b"long");
+    assert_eq!(publish.properties, ["MessageExpiryIntervalS(10)"]);
+    assert!(matches!(short.await, Err(PublishError::Expired)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_not_given_up_with_the_session() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept_with(false, &ONE).await;
+    sleep(Duration::from_secs(1)).await;
+    let sent = client.publish(exactly_once("sent")).await.expect("taken");
+    drop(client.publish(exactly_once("waits")).await.expect("taken"));
+    assert_eq!(peer.recv_publish().await.payload, b"sent");
+    drop(peer);
+    let mut peer = place.accept(false).await;
+    assert_eq!(peer.recv_publish().await.payload, b"waits");
+    assert!(matches!(sent.await, Err(PublishError::SessionLost)));
 }

@@ -2,11 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use whimbrel_client::{AckError, Filter, Incoming, QoS, SubscribeError, Subscription, WhenFull};
+use whimbrel_client::{
+    AckError, Filter, Incoming, Message, PropertyList, QoS, SubscribeError, Subscription, WhenFull,
+};
 use whimbrel_codec::{Ack, Packet, PacketId, Properties, Property, Publish, ReasonCode};
 
 use crate::peer::{Peer, place};
@@ -362,4 +365,228 @@ async fn what_comes_again_to_another_client_is_not_given_to_this_one() {
             assert_eq!(last.ack(), Ok(()));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_is_wanted_again_is_not_unsubscribed_after_a_reconnect() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (first, _) = tokio::join!(client.subscribe("a"), peer.grant());
+    drop(first);
+    assert_eq!(peer.recv_unsubscribe().await.0, "a");
+    let (second, ()) = tokio::join!(client.subscribe("a"), async {
+        peer.recv_subscribe().await;
+        // Neither is answered.
+        drop(peer);
+        let mut peer = place.accept(true).await;
+        peer.grant().await;
+        client.publish(Message::new("t", "x")).await.expect("taken").await.expect("written");
+        assert_eq!(peer.recv_publish().await.payload, b"x", "and no UNSUBSCRIBE before it");
+    });
+    second.expect("granted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_cannot_be_unsubscribed_is_refused_and_disturbs_no_other() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let patience = Duration::from_secs(60);
+    let refused = timeout(patience, client.unsubscribe("a/#/b", PropertyList::new())).await;
+    assert!(matches!(refused, Ok(Err(SubscribeError::Invalid(_)))), "{refused:?}");
+    let mut long = PropertyList::new();
+    long.push(Property::UserProperty("name", &"x".repeat(70_000)));
+    let refused = timeout(patience, client.unsubscribe("a", long)).await;
+    assert!(matches!(refused, Ok(Err(SubscribeError::Invalid(_)))), "{refused:?}");
+    let (answer, ()) = tokio::join!(client.unsubscribe("a", PropertyList::new()), async {
+        let (filter, id) = peer.recv_unsubscribe().await;
+        assert_eq!(filter, "a");
+        peer.send_unsuback(id).await;
+    });
+    answer.expect("done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscribe_that_a_new_subscription_overtakes_has_an_answer() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let leaving = client.unsubscribe("a", PropertyList::new());
+    let (left, came, _) = tokio::join!(leaving, client.subscribe("a"), async {
+        let mut peer = place.accept(false).await;
+        peer.grant().await;
+        peer
+    });
+    came.expect("granted");
+    left.expect("there is nothing left to do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_that_is_left_lets_the_broker_be_read_again() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let builder = builder.keep_alive_s(0).session_expiry_s(expiry_s);
+        let client = builder.start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let waits = Filter::new("w").queue(1, WhenFull::Wait);
+        let (waits, _) = tokio::join!(client.subscribe(waits), peer.grant());
+        let (other, _) = tokio::join!(client.subscribe("a"), peer.grant());
+        let mut other = other.expect("granted");
+        let all = client.all_messages(1, WhenFull::Wait);
+        // No timer of the beginning wakes the client.
+        sleep(Duration::from_secs(60)).await;
+        peer.send_publish("w", "x", None, QoS::AtMostOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        peer.send_publish("a", "x", None, QoS::AtMostOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(waits);
+        sleep(Duration::from_secs(1)).await;
+        drop(all);
+        next(&mut other).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_does_not_keep_the_client_from_connecting() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let waits = Filter::new("w").queue(1, WhenFull::Wait);
+    let (waits, _) = tokio::join!(client.subscribe(waits), peer.grant());
+    let _waits = waits.expect("granted");
+    peer.send_publish("w", "x", None, QoS::AtMostOnce).await;
+    sleep(Duration::from_secs(1)).await;
+    drop(peer);
+    // Nothing is read while the queue is full, so the loss is noticed by what is written.
+    let message = Message::new("t", "x").qos(QoS::AtLeastOnce);
+    drop(client.publish(message).await.expect("taken"));
+    let mut peer = place.accept(true).await;
+    assert_eq!(peer.recv_publish().await.payload, b"x");
+}
+
+/// Acknowledgements keep their order, so one that is never given would hold back all others.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_leaves_holds_no_acknowledgement_back() {
+    for kept in [false, true] {
+        let (builder, mut place) = place();
+        let expiry_s = if kept { 3600 } else { 0 };
+        let client = builder.session_expiry_s(expiry_s).start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+        let (first, _) = tokio::join!(client.subscribe(filter.clone()), peer.grant());
+        peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        let (second, _) = tokio::join!(client.subscribe(filter), peer.grant());
+        let mut second = second.expect("granted");
+        peer.send_publish("a", "x", Some(2), QoS::AtLeastOnce).await;
+        sleep(Duration::from_secs(1)).await;
+        next(&mut second).await;
+        drop(first);
+        assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+        assert_eq!(peer.recv_ack().await, ("PUBACK", 2, ReasonCode::Success));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_everything_that_ends_holds_no_acknowledgement_back() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let all = client.all_messages(8, WhenFull::Wait);
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce);
+    let (own, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    let mut own = own.expect("granted");
+    next(&mut own).await;
+    drop(all);
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_filters_that_are_left_hold_no_acknowledgement_back() {
+    let (builder, mut place) = place();
+    let client = builder.session_expiry_s(0).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = |name: &str| Filter::new(name).qos(QoS::AtLeastOnce);
+    let (wide, _) = tokio::join!(client.subscribe(filter("a/#")), peer.grant());
+    let (narrow, _) = tokio::join!(client.subscribe(filter("a/b")), peer.grant());
+    let mut narrow = narrow.expect("granted");
+    for id in 1..=2u16 {
+        let list = [Property::SubscriptionIdentifier(id.into())];
+        let properties = Properties::new(&list);
+        let (qos, packet_id) = (QoS::AtLeastOnce, PacketId::new(id));
+        let publish = Publish { qos, packet_id, properties, ..Publish::new("a/b", b"x") };
+        peer.send(Packet::Publish(publish)).await;
+    }
+    next(&mut narrow).await;
+    drop(wide);
+    let mut acks = Vec::new();
+    while acks.len() < 2 {
+        let ack = peer.recv(|packet| match packet {
+            Packet::PubAck(ack) => Some(ack.packet_id.get()),
+            _ => None,
+        });
+        acks.extend(ack.await);
+    }
+    assert_eq!(acks, [1, 2]);
+}
+
+/// The broker says good-bye, and the client waits a moment for it to close.
+#[tokio::test(start_paused = true)]
+async fn exactly_once_holds_for_what_is_taken_while_the_connection_ends() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::ExactlyOnce);
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    peer.send_publish("a", "x", Some(1), QoS::ExactlyOnce).await;
+    peer.send_disconnect(ReasonCode::ServerShuttingDown).await;
+    sleep(Duration::from_millis(100)).await;
+    let early = timeout(Duration::from_millis(100), subscription.next()).await;
+    let mut peer = place.accept(true).await;
+    peer.send_publish("a", "x", Some(1), QoS::ExactlyOnce).await;
+    let late = timeout(Duration::from_secs(60), subscription.next()).await;
+    assert!(early.is_ok() != late.is_ok(), "{early:?} {late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_can_be_acknowledged_after_a_reason_that_is_none() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let filter = Filter::new("a").qos(QoS::AtLeastOnce).manual_ack();
+    let (subscription, _) = tokio::join!(client.subscribe(filter), peer.grant());
+    peer.send_publish("a", "x", Some(1), QoS::AtLeastOnce).await;
+    let mut subscription = subscription.expect("granted");
+    let mut message = next(&mut subscription).await;
+    let refused = message.reject(ReasonCode::KeepAliveTimeout);
+    assert!(matches!(refused, Err(AckError::Invalid(_))), "{refused:?}");
+    message.ack().expect("connected");
+    assert_eq!(peer.recv_ack().await, ("PUBACK", 1, ReasonCode::Success));
+}
+
+/// A consumer that is polled by ever new tasks while nothing comes.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_have_stopped_waiting_are_forgotten() {
+    struct Task;
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (subscription, _) = tokio::join!(client.subscribe("a"), peer.grant());
+    let mut subscription = subscription.expect("granted");
+    let mut tasks = Vec::new();
+    for _ in 0..100 {
+        let task = Arc::new(Task);
+        tasks.push(Arc::downgrade(&task));
+        let waker = Waker::from(task);
+        let waits = pin!(subscription.next()).poll(&mut Context::from_waker(&waker)).is_pending();
+        assert!(waits);
+    }
+    let kept = tasks.iter().filter(|task| task.strong_count() > 0).count();
+    assert!(kept <= 1, "{kept} tasks are kept");
 }

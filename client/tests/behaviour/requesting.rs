@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use whimbrel_client::{Message, RequestError, SubscribeError, Version};
-use whimbrel_codec::{Packet, Properties, Property, Publish};
+use whimbrel_codec::{Packet, Properties, Property, Publish, ReasonCode};
 
 use crate::peer::{Peer, place};
 

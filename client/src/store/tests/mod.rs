@@ -219,6 +219,31 @@ fn a_full_disk_is_told_and_nothing_is_lost_until_there_is_room() {
 }
 
 #[test]
+fn a_full_disk_bounds_what_is_taken_and_answers_later() {
+    let disk = Disk::default();
+    let (mut keeper, reports) = start(&disk);
+    let first = keeper.put(1, vec![1; 100]);
+    while next(&reports).durable < first {}
+    disk.fill_up(true);
+    keeper.put(2, vec![2; 3000]);
+    while next(&reports).failure.is_none() {}
+    assert_eq!(keeper.unwritten_bytes(), 3000);
+    keeper.put(3, vec![3; 4000]);
+    while next(&reports).failure.is_none() || keeper.unwritten_bytes() < 7000 {}
+    keeper.load(Load { after: 0, max_messages: 10, max_bytes: 10_000 });
+    // Whether it has been asked for on the full disk or not, nothing is no answer to it.
+    assert_eq!(next(&reports).loaded, None);
+    disk.fill_up(false);
+    let loaded = loop {
+        if let Some(loaded) = next(&reports).loaded {
+            break loaded;
+        }
+    };
+    assert_eq!(loaded.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(keeper.unwritten_bytes(), 0);
+}
+
+#[test]
 fn the_end_of_the_keeper_writes_what_nobody_waits_for() {
     let disk = Disk::default();
     let (mut keeper, reports) = start(&disk);
