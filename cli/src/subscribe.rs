@@ -276,12 +276,12 @@ impl<'a> Subscriber<'a> {
 
     /// Hands on the messages that are here, which are acknowledged when the system has all of them.
     fn handle_messages(&mut self, first: Incoming, more: &mut AllMessages) -> Result<(), End> {
-        let mut next = Some(first);
-        for _ in 0..BATCH_MAX {
-            let Some(message) = next else { break };
+        let (mut next, mut taken) = (Some(first), 0);
+        while let Some(message) = next {
             self.handle_message(message)?;
-            let is_idle = self.removals.len() < REMOVALS_MAX;
-            next = if is_idle { more.try_next() } else { None };
+            taken += 1;
+            let takes_more = taken < BATCH_MAX && self.removals.len() < REMOVALS_MAX;
+            next = if takes_more { more.try_next() } else { None };
         }
         self.received.flush()
     }

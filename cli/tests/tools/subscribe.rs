@@ -93,6 +93,24 @@ fn a_random_choice_of_messages() {
     assert_ne!(printed, lines(50));
 }
 
+/// More than are written together, and more than wait to be printed.
+#[test]
+fn messages_that_come_at_once_are_all_printed() {
+    let broker = Broker::start();
+    publish(&broker, "a", "ready", &["-r"]);
+    let mut sub = start_on(&broker, "sub", &["-t", "a", "-C", "3001"]);
+    let mut stdout = BufReader::new(sub.process.stdout.take().unwrap()).lines();
+    assert_eq!(stdout.next().unwrap().unwrap(), "ready");
+    sub.signal("STOP");
+    let lines: Vec<_> = (0..3000).map(|n| n.to_string()).collect();
+    let publisher = start_on(&broker, "pub", &["-t", "a", "-l"]);
+    publisher.input(lines.join("\n").as_bytes()).done().ok();
+    sub.signal("CONT");
+    let printed: Vec<_> = stdout.take(3000).map(Result::unwrap).collect();
+    assert_eq!(printed, lines);
+    sub.done().ok();
+}
+
 #[test]
 fn nothing_is_added_with_n() {
     let broker = Broker::start();
