@@ -306,3 +306,20 @@ async fn what_was_never_sent_is_not_given_up_with_the_session() {
     assert_eq!(peer.recv_publish().await.payload, b"waits");
     assert!(matches!(sent.await, Err(PublishError::SessionLost)));
 }
+
+/// It would be sent again after each reconnect, to be refused with the connection again.
+#[tokio::test(start_paused = true)]
+async fn properties_that_no_broker_takes_in_a_message_are_refused() {
+    let (builder, _place) = place();
+    let client = builder.start().expect("valid settings");
+    let twice = Message::new("t", "x").content_type("a").content_type("b");
+    let foreign = Message::new("t", "x").property(Property::ReceiveMaximum(1));
+    let wildcard = Message::new("t", "x").property(Property::ResponseTopic("a/#"));
+    let ours = Message::new("t", "x").property(Property::SubscriptionIdentifier(1));
+    for message in [twice, foreign, wildcard, ours] {
+        let refused = client.publish(message.clone()).await;
+        assert!(matches!(refused, Err(PublishError::Invalid(_))), "{message:?}");
+    }
+    let fine = Message::new("t", "x").user_property("a", "b").user_property("a", "b");
+    assert!(client.publish(fine).await.is_ok());
+}
