@@ -323,3 +323,24 @@ async fn properties_that_no_broker_takes_in_a_message_are_refused() {
     let fine = Message::new("t", "x").user_property("a", "b").user_property("a", "b");
     assert!(client.publish(fine).await.is_ok());
 }
+
+/// A broker that reads nothing as long as it is not read from itself.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_waits_to_be_read_from_is_read() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    for _ in 0..600 {
+        drop(client.publish(Message::new("t", vec![0; 1000])).await.expect("taken"));
+        sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..200 {
+        peer.send_publish("t", &"x".repeat(1000), None, QoS::AtMostOnce).await;
+    }
+    for _ in 0..600 {
+        peer.recv_publish().await;
+    }
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+}
