@@ -330,6 +330,11 @@ impl Exchange {
             // Whoever it is gets nothing of what waits.
             core.handle_connection_lost();
         }
+        for packet_id in inbox.take_owed() {
+            if core.acknowledge(packet_id, ReasonCode::Success).is_ok() {
+                outbox.handle_arrival(packet_id, true);
+            }
+        }
         self.has_events = !core.wants_bytes();
         for filter in inbox.take_missed() {
             self.shared.tell(Status::Missed { filter });
