@@ -86,7 +86,7 @@ impl Client<'_> {
     /// False while the driver must write before it reads, so that a server that does not read
     /// cannot make the answers to it pile up.
     pub fn wants_bytes(&self) -> bool {
-        self.machine.output.has_room()
+        self.machine.output.has_answer_room()
     }
 }
 
@@ -283,7 +283,7 @@ impl Client<'_> {
         let (mut bytes, taken) = input.split();
         loop {
             let open = matches!(machine.connection.state, State::Connecting | State::Connected);
-            if !open || !machine.output.has_room() {
+            if !open || !machine.output.has_answer_room() {
                 return None;
             }
             let handled = match whole_frame(bytes, machine) {

@@ -27,6 +27,8 @@ pub enum Error {
     TopicFilterInvalid,
     /// The server has no wildcard subscriptions, shared subscriptions or subscription identifiers.
     SubscriptionNotSupported,
+    /// A property does not belong in the packet, stands in it twice, or has no possible value.
+    PropertyInvalid,
     /// No message with this identifier waits for its acknowledgement.
     PacketIdUnknown,
     /// The reason code does not belong in the packet.
@@ -64,6 +66,9 @@ impl fmt::Display for Error {
             Error::TopicNameInvalid => "a topic name must not be empty or contain + or #",
             Error::TopicFilterInvalid => "a topic filter is empty or has a misplaced + or #",
             Error::SubscriptionNotSupported => "the server does not support such subscriptions",
+            Error::PropertyInvalid => {
+                "a property does not belong in this packet, stands in it twice or is not valid"
+            }
             Error::PacketIdUnknown => "no message with this identifier is to be acknowledged",
             Error::ReasonInvalid => "the reason code does not belong in this packet",
             Error::AuthenticationMethod => "the authentication method is not that of CONNECT",

@@ -271,7 +271,7 @@ impl Machine<'_> {
     /// Acknowledgements go out in the order of the messages' arrival `[MQTT-4.6.0-2]`,
     /// `[MQTT-4.6.0-3]`.
     pub(crate) fn flush_answers(&mut self) {
-        while self.arrivals.len() > 0 && self.output.has_room() {
+        while self.arrivals.len() > 0 && self.output.has_answer_room() {
             let Some(answer) = self.arrivals.pop_answered() else { return };
             if answer.packet_type == PacketType::PubRec && !answer.reason.is_error() {
                 self.connection.unreleased += 1;

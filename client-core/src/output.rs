@@ -12,15 +12,20 @@ pub(crate) const ANSWER_ROOM: usize = 16;
 
 pub(crate) struct Output<'m> {
     buffer: Buffer<'m>,
-    /// Pending bytes above which no more is taken in.
+    /// Pending bytes above which the application gets no more in.
     max_pending: usize,
+    /// Above which no answer to the server does: more, so that a server that waits to be read from
+    /// is read from although it does not read what the application has to say.
+    max_answers: usize,
 }
 
 impl<'m> Output<'m> {
-    pub(crate) const fn new(buffer: Buffer<'m>, max_pending: usize) -> Output<'m> {
+    pub(crate) const fn new(buffer: Buffer<'m>, max_answers: usize) -> Output<'m> {
         let room = buffer.max().saturating_sub(ANSWER_ROOM);
-        let max_pending = if room < max_pending { room } else { max_pending };
-        Output { buffer, max_pending }
+        let half = max_answers / 2;
+        let max_pending = if room < half { room } else { half };
+        let max_answers = if room < max_answers { room } else { max_answers };
+        Output { buffer, max_pending, max_answers }
     }
 
     /// Bytes that the driver has not written.
@@ -33,6 +38,12 @@ impl<'m> Output<'m> {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.buffer.len() < self.max_pending
+    }
+
+    /// Whether what the server sends may be answered.
+    #[inline]
+    pub(crate) fn has_answer_room(&self) -> bool {
+        self.buffer.len() < self.max_answers
     }
 
     pub(crate) fn clear(&mut self) {
@@ -95,7 +106,7 @@ impl<'m> Output<'m> {
     }
 
     /// An acknowledgement; the reason is one that says success before 5.0. There is room for it
-    /// while [`Output::has_room`].
+    /// while [`Output::has_answer_room`].
     #[inline]
     pub(crate) fn put_ack(&mut self, packet_type: PacketType, id: PacketId, reason: ReasonCode) {
         let flags = if packet_type == PacketType::PubRel { 2 } else { 0 };

@@ -28,7 +28,8 @@ pub struct Limits {
     pub max_alias_bytes: usize,
     /// Longest packet accepted, in bytes, where CONNECT does not announce a smaller one.
     pub max_packet_size_bytes: u32,
-    /// Bytes waiting to be sent above which commands fail and no more packets are taken in.
+    /// Bytes waiting to be sent above which no more packets are taken in. Commands fail from half
+    /// of it on.
     pub max_output_bytes: usize,
     /// How long to wait for CONNACK, in milliseconds.
     pub connect_timeout_ms: u64,

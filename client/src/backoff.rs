@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::config::LONGEST;
+
 /// Waits that double from attempt to attempt, up to a limit, each shortened by chance to between
 /// a half and the whole of it, so that a thousand clients of a broker that restarts do not come
 /// back all at once.
@@ -29,7 +31,7 @@ impl Backoff {
 
     fn wait_by(&self, failures: u32, chance: u64) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1).min(31));
-        let whole = self.first.saturating_mul(doubled).min(self.most);
+        let whole = self.first.saturating_mul(doubled).min(self.most).min(LONGEST);
         let half = whole / 2;
         half + half.mul_f64((chance >> 11) as f64 / (1u64 << 53) as f64)
     }
@@ -48,5 +50,7 @@ mod tests {
             let longest = backoff.wait_by(failures, u64::MAX);
             assert!(longest <= whole && longest > whole.mul_f64(0.99), "{longest:?}");
         }
+        let endless = Backoff { first: Duration::MAX, most: Duration::MAX };
+        assert!(std::time::Instant::now().checked_add(endless.wait_by(1, u64::MAX)).is_some());
     }
 }

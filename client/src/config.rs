@@ -27,6 +27,9 @@ const SESSION_EXPIRY_S: u32 = 300;
 /// As above, for a client with a store: enough for a machine that is restarted or repaired.
 const STORED_SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
 
+/// As good as for ever, and within what clocks can say.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Opens byte streams of the application's own kind.
 pub trait Connector: Send + Sync {
     /// Opens one; called for every connection.
@@ -348,7 +351,7 @@ impl Builder {
         self
     }
 
-    /// Adds a property to DISCONNECT (5.0).
+    /// Adds a property to DISCONNECT (5.0); it takes the place of the client's own.
     pub fn disconnect_property(mut self, property: Property<'_>) -> Builder {
         self.config.disconnect_properties.push(property);
         self
@@ -377,6 +380,7 @@ impl Builder {
     /// How long an attempt to connect may take, for each address and for the broker's answer; 10
     /// seconds at first.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
+        let timeout = timeout.min(LONGEST);
         self.config.connect_timeout = timeout;
         self.config.limits.connect_timeout_ms = timeout.as_millis() as u64;
         self
@@ -385,7 +389,7 @@ impl Builder {
     /// How long [`Client::disconnect`] waits for what is still to be delivered; 10 seconds at
     /// first. The same holds when the last handle of a client is dropped.
     pub fn drain_timeout(mut self, timeout: Duration) -> Builder {
-        self.config.drain_timeout = timeout;
+        self.config.drain_timeout = timeout.min(LONGEST);
         self
     }
 
@@ -511,7 +515,8 @@ impl Builder {
         {
             return invalid("the will's topic must not be empty or contain + or #");
         }
-        let checked = config.properties.check().and(config.disconnect_properties.check());
+        let will = config.will.as_ref().map_or(Ok(()), |will| will.properties.check());
+        let checked = config.properties.check().and(config.disconnect_properties.check()).and(will);
         checked.map_err(|error| Error::Command(error.into()))?;
         Ok(config)
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use whimbrel_codec::{EncodeError, PacketId, Properties, Property, QoS};
 
 use crate::state::AckToken;
-use crate::{AckError, ReasonCode};
+use crate::{AckError, CommandError, ReasonCode};
 
 /// Properties that own their strings: a list in the form of the wire (section 2.2.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,29 @@ impl PropertyList {
     pub(crate) fn len_bytes(&self) -> usize {
         self.raw.len()
     }
+}
+
+/// Of a PUBLISH to the broker (section 3.3.2.3), without the message expiry interval.
+pub(crate) fn check_properties(list: &PropertyList) -> Result<(), CommandError> {
+    list.check()?;
+    let mut seen = 0_u64;
+    for property in list.iter() {
+        let is_fine = match property {
+            Property::UserProperty(..) => continue,
+            Property::PayloadFormatIndicator(format) => format <= 1,
+            Property::ResponseTopic(topic) => whimbrel_topics::validate_topic_name(topic).is_ok(),
+            Property::ContentType(_) | Property::CorrelationData(_) | Property::TopicAlias(_) => {
+                true
+            }
+            _ => false,
+        };
+        let bit = 1 << property.id();
+        if !is_fine || seen & bit != 0 {
+            return Err(CommandError::PropertyInvalid);
+        }
+        seen |= bit;
+    }
+    Ok(())
 }
 
 impl<'a> FromIterator<Property<'a>> for PropertyList {

@@ -45,7 +45,7 @@ pub enum RequestError {
     Publish(PublishError),
     /// No response came in time. The request may have been carried out.
     Timeout,
-    /// The client has ended.
+    /// The client has ended, or the broker has taken the response topic away.
     Closed,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for RequestError {
         match self {
             RequestError::Publish(error) => error.fmt(f),
             RequestError::Timeout => f.write_str("no response came in time"),
-            RequestError::Closed => f.write_str("the client is closed"),
+            RequestError::Closed => f.write_str("no responses come any more"),
         }
     }
 }
@@ -94,6 +94,9 @@ impl Requester {
         patience: Duration,
     ) -> Result<Incoming, RequestError> {
         let inner = &self.inner;
+        if inner.responses.is_finished() {
+            return Err(RequestError::Closed);
+        }
         let number = inner.next.fetch_add(1, Ordering::Relaxed);
         let request = request
             .property(Property::ResponseTopic(&inner.response_topic))

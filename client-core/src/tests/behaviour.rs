@@ -433,7 +433,7 @@ fn an_alias_of_the_application_is_not_sent_again() {
 
 #[test]
 fn output_waits_for_the_driver_when_a_session_goes_on() {
-    let limits = Limits { max_output_bytes: 20, ..Limits::default() };
+    let limits = Limits { max_output_bytes: 40, ..Limits::default() };
     let mut s = Script::with(limits, Version::V3_1_1);
     let connect = lasting(s.version);
     s.connect(&connect, &connack(false, &[]));

@@ -122,7 +122,7 @@ impl Authentication {
             self.fetching = None;
             return Ok(Poll::Ready(self.handle_fetched(attempt)));
         }
-        if self.send()? { Ok(Poll::Ready(Renewal::OnThisConnection)) } else { Ok(Poll::Pending) }
+        Ok(self.send()?.map_or(Poll::Pending, Poll::Ready))
     }
 
     fn handle_fetched(&mut self, attempt: Result<Attempt, Error>) -> Renewal {
@@ -151,22 +151,28 @@ impl Authentication {
         }
     }
 
-    /// Sends the AUTH that waits; true if it went.
-    fn send(&mut self) -> Result<bool, Error> {
+    /// Sends the AUTH that waits; none if it did not go, or there is none.
+    fn send(&mut self) -> Result<Option<Renewal>, Error> {
         let (Some((reason, data)), Some(method)) = (&self.waiting, &self.method) else {
-            return Ok(false);
+            return Ok(None);
         };
         let list: PropertyList =
             [Property::AuthenticationMethod(method), Property::AuthenticationData(data)]
                 .into_iter()
                 .collect();
         let auth = Auth { reason: *reason, properties: list.view() };
-        match self.shared.lock().core.authenticate(&auth) {
+        let sent = self.shared.lock().core.authenticate(&auth);
+        match sent {
             Ok(()) => self.waiting = None,
-            // Once there is room again.
-            Err(CommandError::Full) => return Ok(false),
+            // Once there is room again; or the connection is about to end.
+            Err(CommandError::Full | CommandError::NotConnected) => return Ok(None),
+            // The broker's maximum packet size does not count for CONNECT.
+            Err(CommandError::PacketTooLarge) if self.is_renewing => {
+                (self.waiting, self.conversation, self.is_renewing) = (None, None, false);
+                return Ok(self.life.map(Renewal::ByNewConnection));
+            }
             Err(error) => return Err(error.into()),
         }
-        Ok(true)
+        Ok(Some(Renewal::OnThisConnection))
     }
 }

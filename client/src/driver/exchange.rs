@@ -212,7 +212,9 @@ impl Exchange {
             return if now < deadline { Ok(()) } else { Err(Error::Timeout) };
         }
         let mut properties = self.shared.config.disconnect_properties.clone();
-        if !self.shared.config.session_is_kept() && self.shared.config.version.is_v5() {
+        let is_given = properties.iter().any(|p| matches!(p, Property::SessionExpiryIntervalS(_)));
+        let ends = !self.shared.config.session_is_kept() && self.shared.config.version.is_v5();
+        if ends && !is_given {
             properties.push(Property::SessionExpiryIntervalS(0));
         }
         let reason = ReasonCode::Success;
@@ -327,6 +329,11 @@ impl Exchange {
         if matches!(after.error, Some(Error::Login(_))) {
             // Whoever it is gets nothing of what waits.
             core.handle_connection_lost();
+        }
+        for packet_id in inbox.take_owed() {
+            if core.acknowledge(packet_id, ReasonCode::Success).is_ok() {
+                outbox.handle_arrival(packet_id, true);
+            }
         }
         self.has_events = !core.wants_bytes();
         for filter in inbox.take_missed() {

@@ -16,7 +16,7 @@ use whimbrel_codec::ReasonCode;
 
 use crate::login::Attempt;
 use crate::net::{self, Link};
-use crate::state::Shared;
+use crate::state::{Phase, Shared};
 use crate::{Connected, Error, Status};
 use exchange::Exchange;
 
@@ -76,6 +76,11 @@ impl Driver {
             }
         };
         self.close_store().await;
+        self.end(why);
+    }
+
+    /// Everything that waits learns that nothing will happen any more.
+    fn end(&self, why: Option<Arc<Error>>) {
         self.shared.lock().handle_closed(why);
         self.shared.room.notify_waiters();
         self.shared.tell(Status::Closed);
@@ -164,6 +169,16 @@ impl Driver {
             }
         })
         .await
+    }
+}
+
+/// Its runtime has ended, or code of the application has panicked in it, such as a connector.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let has_ended = matches!(self.shared.lock().phase, Phase::Closed(_));
+        if !has_ended {
+            self.end(None);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Attempt, Shown};
+use crate::config::LONGEST;
 
 /// The authentication method by which Whimbrel and others take tokens.
 pub const OAUTH2_JWT: &str = "OAUTH2-JWT";
@@ -95,8 +96,6 @@ pub(crate) struct Life {
 
 impl Life {
     fn from(now: Instant, life: Duration) -> Life {
-        /// Beyond what clocks can say; nobody renews that.
-        const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         let life = life.min(LONGEST);
         let margin = (life / 5).min(MARGIN_MAX);
         Life { renew_at: now + (life - margin).max(RENEWAL_MIN), ends_at: now + life }

@@ -32,7 +32,9 @@ pub(crate) async fn connect(config: &Config, bearer: Option<&str>) -> Result<Lin
 async fn open(config: &Config) -> Result<Socket, Error> {
     let failed = |error| Error::Connect(config.address.to_string(), error);
     if let Some(connector) = &config.connector {
-        return connector.open().await.map(Socket::Other).map_err(failed);
+        let opened = timeout(config.connect_timeout, connector.open()).await;
+        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        return opened.map(Socket::Other).map_err(failed);
     }
     if let Address::Unix(path) = &config.address {
         return UnixStream::connect(path).await.map(Socket::Unix).map_err(failed);

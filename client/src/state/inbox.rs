@@ -1,7 +1,7 @@
 //! Subscriptions, and the way of a message to those that want it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -24,6 +24,7 @@ const MOST_ROUTES: usize = 1024;
 const MOST_UNCLAIMED: usize = 1024;
 
 type Answer = Result<ReasonCode, SubscribeError>;
+type Takers = SmallVec<[Weak<Queue>; 1]>;
 
 /// What a caller waits for, and where the answer comes.
 pub(crate) struct Wanted {
@@ -99,6 +100,11 @@ pub(crate) struct Inbox {
     /// Of a session that outlived the process, for instance: not acknowledged until wanted.
     unclaimed: VecDeque<Incoming>,
     unsubscribes: Vec<Unsubscribe>,
+    /// QoS 2 messages that some of several consumers have taken, and who: the broker sends them
+    /// again after a reconnect, as not all have.
+    partly_taken: HashMap<PacketId, Takers, RandomState>,
+    /// Of these, those that came again when only who had taken them was left.
+    owed: Vec<PacketId>,
     /// Something is to be sent.
     is_dirty: bool,
     is_v5: bool,
@@ -120,6 +126,8 @@ impl Inbox {
             all: None,
             unclaimed: VecDeque::new(),
             unsubscribes: Vec::new(),
+            partly_taken: HashMap::default(),
+            owed: Vec::new(),
             is_dirty: false,
             is_v5,
             has_identifiers: false,
@@ -363,6 +371,9 @@ impl Inbox {
     /// Without a session, everything is subscribed again.
     pub(crate) fn handle_connected(&mut self, ack: &ConnAck<'_>) {
         self.session_present = ack.session_present;
+        if !ack.session_present {
+            self.partly_taken.clear();
+        }
         let without = |p| matches!(p, Property::SubscriptionIdentifierAvailable(0));
         self.has_identifiers = self.is_v5 && !ack.properties.iter().any(without);
         for (_, wire) in &mut self.wires {
@@ -425,6 +436,11 @@ impl Inbox {
         std::mem::take(&mut self.missed)
     }
 
+    /// QoS 2 messages to be acknowledged without another delivery.
+    pub(crate) fn take_owed(&mut self) -> Vec<PacketId> {
+        std::mem::take(&mut self.owed)
+    }
+
     /// Gives a message to whoever wants it.
     pub(crate) fn deliver(&mut self, publish: &Publish<'_>, shared: &Arc<Shared>, connection: u64) {
         let route = self.route(publish.topic);
@@ -436,8 +452,16 @@ impl Inbox {
                 &narrowed
             }
         };
-        let queues = keys.iter().filter_map(|key| self.wires.get(*key)).map(|w| w.queues.len());
-        let receivers = queues.sum::<usize>() + usize::from(self.all.is_some());
+        let takers = self.takers(publish);
+        let wires = keys.iter().filter_map(|key| self.wires.get(*key));
+        let wires = wires.flat_map(|wire| wire.queues.iter().map(move |queue| (queue, Some(wire))));
+        let all = self.all.iter().map(|queue| (queue, None)).chain(wires);
+        let all = all.filter(|(queue, _)| !takers.iter().any(|t| t.as_ptr() == Arc::as_ptr(queue)));
+        let receivers = all.clone().count();
+        if let (0, false, Some(id)) = (receivers, takers.is_empty(), publish.packet_id) {
+            self.owed.push(id);
+            return self.forget_taken(id);
+        }
         let token = publish
             .packet_id
             .map(|id| AckToken::new(shared.clone(), connection, id, publish.qos, receivers));
@@ -457,12 +481,14 @@ impl Inbox {
         }
         let mut left = receivers;
         let mut message = Some(message);
-        let all = self.all.iter().map(|queue| (queue, None));
-        let wires = keys.iter().filter_map(|key| self.wires.get(*key));
-        let wires = wires.flat_map(|wire| wire.queues.iter().map(move |queue| (queue, Some(wire))));
-        for (queue, wire) in all.chain(wires) {
+        for (queue, wire) in all {
             left -= 1;
-            let copy = if left == 0 { message.take() } else { message.clone() };
+            let mut copy = if left == 0 { message.take() } else { message.clone() };
+            if receivers > 1
+                && let Some(token) = copy.as_mut().and_then(|copy| copy.token.as_mut())
+            {
+                token.receiver = Arc::downgrade(queue);
+            }
             match copy.map(|copy| queue.push(copy)) {
                 Some(Pushed::Full) => {
                     if !self.full.iter().any(|full| Arc::ptr_eq(full, queue)) {
@@ -474,6 +500,32 @@ impl Inbox {
                 }
                 Some(Pushed::Taken | Pushed::MissedMore) | None => {}
             }
+        }
+    }
+
+    /// Who has taken this message on a connection before.
+    fn takers(&mut self, publish: &Publish<'_>) -> Takers {
+        let Some(id) = publish.packet_id.filter(|_| !self.partly_taken.is_empty()) else {
+            return Takers::new();
+        };
+        // [MQTT-3.3.1-1] Without DUP the identifier is that of another message.
+        match publish.dup && publish.qos == QoS::ExactlyOnce {
+            true => self.partly_taken.get(&id).cloned().unwrap_or_default(),
+            false => {
+                self.partly_taken.remove(&id);
+                Takers::new()
+            }
+        }
+    }
+
+    pub(crate) fn note_taken(&mut self, packet_id: PacketId, by: &Weak<Queue>) {
+        self.partly_taken.entry(packet_id).or_default().push(by.clone());
+    }
+
+    /// All have taken it.
+    pub(crate) fn forget_taken(&mut self, packet_id: PacketId) {
+        if !self.partly_taken.is_empty() {
+            self.partly_taken.remove(&packet_id);
         }
     }
 

@@ -13,7 +13,7 @@ mod queue;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -328,6 +328,8 @@ pub(crate) struct AckToken {
     qos: QoS,
     /// If the message went to several subscriptions.
     shares: Option<Arc<Shares>>,
+    /// Whose copy this is then.
+    pub(crate) receiver: Weak<Queue>,
 }
 
 /// Changed under the lock of the state alone.
@@ -361,7 +363,8 @@ impl AckToken {
             let (left, is_taken) = (subscriptions.into(), false.into());
             Arc::new(Shares { left, is_taken })
         });
-        AckToken { shared: ByAddress(shared), connection, packet_id, qos, shares }
+        let receiver = Weak::new();
+        AckToken { shared: ByAddress(shared), connection, packet_id, qos, shares, receiver }
     }
 
     /// Whether the connection that brought the message is still there.
@@ -397,9 +400,13 @@ impl AckToken {
         if let Some(shares) = &self.shares {
             shares.is_taken.store(true, Ordering::Relaxed);
             if shares.left.fetch_sub(1, Ordering::Relaxed) > 1 {
+                if self.qos == QoS::ExactlyOnce {
+                    state.inbox.note_taken(self.packet_id, &self.receiver);
+                }
                 return Ok(());
             }
         }
+        state.inbox.forget_taken(self.packet_id);
         match state.core.acknowledge(self.packet_id, reason) {
             Ok(()) => {
                 if self.qos == QoS::ExactlyOnce && !reason.is_error() {

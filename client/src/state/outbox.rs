@@ -18,6 +18,7 @@ pub(crate) use kept::Kept;
 use kept::OnDisk;
 
 use crate::error::reason_string;
+use crate::message::check_properties;
 use crate::store;
 use crate::{Error, Message, Outcome, PropertyList, PublishError};
 
@@ -485,7 +486,7 @@ impl Slot {
 
 /// What no connection could make right is refused before it is queued.
 fn check(message: &Message) -> Result<(), PublishError> {
-    message.properties.check().map_err(|error| PublishError::Invalid(error.into()))?;
+    check_properties(&message.properties).map_err(PublishError::Invalid)?;
     if whimbrel_topics::validate_topic_name(&message.topic).is_err() {
         return Err(PublishError::Invalid(CommandError::TopicNameInvalid));
     }

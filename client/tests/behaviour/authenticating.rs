@@ -549,3 +549,33 @@ async fn a_token_that_ends_does_not_disturb_the_end() {
     );
     ended.expect("delivered");
 }
+
+/// The broker's limit is known only after CONNECT, which is not subject to it.
+#[tokio::test(start_paused = true)]
+async fn a_token_too_long_for_auth_is_renewed_by_a_new_connection() {
+    let (builder, mut place) = place();
+    let long = "x".repeat(200);
+    let provider = move || {
+        let token = Token::new(long.clone()).expires_in(Duration::from_secs(100));
+        async move { Ok(token) }
+    };
+    let client = builder.login(Login::token(provider, Carrier::default()));
+    let client = client.start().expect("valid settings");
+    let mut peer = place.arrival().await;
+    peer.recv_login().await;
+    let list = [Property::AuthenticationMethod(OAUTH2_JWT), Property::MaximumPacketSizeBytes(100)];
+    let (reason, properties) = (ReasonCode::Success, Properties::new(&list));
+    peer.send(Packet::ConnAck(ConnAck { session_present: false, reason, properties })).await;
+    loop {
+        match peer.recv_ack().await.0 {
+            "PINGREQ" => peer.send(Packet::PingResp).await,
+            other => break assert_eq!(other, "DISCONNECT"),
+        }
+    }
+    drop(peer);
+    let mut peer = place.arrival().await;
+    assert_eq!(peer.recv_login().await.data.len(), 200);
+    peer.send_consent(true, OAUTH2_JWT, b"").await;
+    drop(client.publish(Message::new("t", "x")).await.expect("taken"));
+    assert_eq!(peer.recv_publish().await.payload, b"x");
+}

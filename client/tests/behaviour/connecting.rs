@@ -187,3 +187,89 @@ async fn a_broker_that_does_not_read_cannot_hold_up_the_end() {
         assert!(before.elapsed() < Duration::from_secs(12), "{:?}", before.elapsed());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_may_be_asked_for() {
+    let (builder, mut place) = place();
+    let builder = builder.drain_timeout(Duration::MAX).connect_timeout(Duration::MAX);
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (ended, ack) = tokio::join!(client.disconnect(), peer.recv_ack());
+    ended.expect("nothing is left");
+    assert_eq!(ack.0, "DISCONNECT");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_property_of_disconnect_takes_the_place_of_the_clients_own() {
+    let (builder, mut place) = place();
+    let expiry = Property::SessionExpiryIntervalS(60);
+    let client = builder.disconnect_property(expiry).start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (ended, ()) = tokio::join!(client.disconnect(), async {
+        peer.recv(|packet| match packet {
+            Packet::Disconnect(disconnect) => {
+                assert_eq!(disconnect.properties.iter().collect::<Vec<_>>(), [expiry]);
+            }
+            other => panic!("expected DISCONNECT, got {other:?}"),
+        })
+        .await;
+    });
+    ended.expect("nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_will_that_cannot_be_said_is_refused() {
+    let (builder, _place) = place();
+    let long = "x".repeat(70_000);
+    let will = Message::new("t", "x").content_type(&long);
+    assert!(matches!(builder.will(will, 0).start(), Err(Error::Command(_))));
+}
+
+struct Broken;
+
+impl Connector for Broken {
+    fn open(&self) -> Opening<'_> {
+        panic!("a fault of the application")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_panics_ends_the_client() {
+    let (builder, _place) = place();
+    let client = builder.connector(Arc::new(Broken)).start().expect("valid settings");
+    let completion = client.publish(Message::new("t", "x").qos(QoS::AtLeastOnce)).await;
+    let outcome = timeout(Duration::from_secs(60), completion.expect("queued")).await;
+    assert!(matches!(outcome, Ok(Err(PublishError::Closed(_)))), "{outcome:?}");
+    let ended = timeout(Duration::from_secs(60), client.disconnect()).await;
+    assert_eq!(ended.expect("an end").expect_err("one is left").messages, 1);
+}
+
+#[test]
+fn the_end_of_its_runtime_ends_the_client() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let first = runtime().expect("a runtime");
+    let (builder, _place) = place();
+    let client = first.block_on(async { builder.start() }).expect("valid settings");
+    drop(first);
+    runtime().expect("a runtime").block_on(async {
+        let end = timeout(Duration::from_secs(20), client.disconnect()).await;
+        assert!(end.is_ok(), "it has ended");
+    });
+}
+
+struct Silent;
+
+impl Connector for Silent {
+    fn open(&self) -> Opening<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_takes_too_long_is_given_up() {
+    let (builder, _place) = place();
+    let client = builder.connector(Arc::new(Silent)).start().expect("valid settings");
+    let mut events = client.events();
+    let told = timeout(Duration::from_secs(60), events.next()).await;
+    assert!(matches!(told, Ok(Some(Status::Disconnected { .. }))), "{told:?}");
+}

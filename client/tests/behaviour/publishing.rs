@@ -306,3 +306,41 @@ async fn what_was_never_sent_is_not_given_up_with_the_session() {
     assert_eq!(peer.recv_publish().await.payload, b"waits");
     assert!(matches!(sent.await, Err(PublishError::SessionLost)));
 }
+
+/// It would be sent again after each reconnect, to be refused with the connection again.
+#[tokio::test(start_paused = true)]
+async fn properties_that_no_broker_takes_in_a_message_are_refused() {
+    let (builder, _place) = place();
+    let client = builder.start().expect("valid settings");
+    let twice = Message::new("t", "x").content_type("a").content_type("b");
+    let foreign = Message::new("t", "x").property(Property::ReceiveMaximum(1));
+    let wildcard = Message::new("t", "x").property(Property::ResponseTopic("a/#"));
+    let ours = Message::new("t", "x").property(Property::SubscriptionIdentifier(1));
+    for message in [twice, foreign, wildcard, ours] {
+        let refused = client.publish(message.clone()).await;
+        assert!(matches!(refused, Err(PublishError::Invalid(_))), "{message:?}");
+    }
+    let fine = Message::new("t", "x").user_property("a", "b").user_property("a", "b");
+    assert!(client.publish(fine).await.is_ok());
+}
+
+/// A broker that reads nothing as long as it is not read from itself.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_waits_to_be_read_from_is_read() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    for _ in 0..600 {
+        drop(client.publish(Message::new("t", vec![0; 1000])).await.expect("taken"));
+        sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..200 {
+        peer.send_publish("t", &"x".repeat(1000), None, QoS::AtMostOnce).await;
+    }
+    for _ in 0..600 {
+        peer.recv_publish().await;
+    }
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+}

@@ -590,3 +590,31 @@ async fn tasks_that_have_stopped_waiting_are_forgotten() {
     let kept = tasks.iter().filter(|task| task.strong_count() > 0).count();
     assert!(kept <= 1, "{kept} tasks are kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn exactly_once_holds_for_each_of_two_consumers_over_a_reconnect() {
+    for both_stay in [true, false] {
+        let (builder, mut place) = place();
+        let client = builder.start().expect("valid settings");
+        let mut peer = place.accept(false).await;
+        let filter = Filter::new("a").qos(QoS::ExactlyOnce);
+        let (first, _) = tokio::join!(client.subscribe(filter.clone()), peer.grant());
+        let (second, _) = tokio::join!(client.subscribe(filter), peer.grant());
+        let (mut first, second) = (first.expect("granted"), second.expect("granted"));
+        peer.send_publish("a", "x", Some(1), QoS::ExactlyOnce).await;
+        next(&mut first).await;
+        drop(peer);
+        sleep(Duration::from_millis(100)).await;
+        let mut second = both_stay.then_some(second);
+        let mut peer = place.accept(true).await;
+        let (qos, packet_id) = (QoS::ExactlyOnce, PacketId::new(1));
+        let again = Publish { qos, packet_id, dup: true, ..Publish::new("a", b"x") };
+        peer.send(Packet::Publish(again)).await;
+        if let Some(second) = &mut second {
+            next(second).await;
+            assert!(is_empty(second).await);
+        }
+        assert!(is_empty(&mut first).await, "it has the message already");
+        assert_eq!(peer.recv_ack().await, ("PUBREC", 1, ReasonCode::Success));
+    }
+}

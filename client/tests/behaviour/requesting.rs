@@ -84,3 +84,20 @@ async fn there_are_no_requests_before_5_0() {
     let client = builder.version(Version::V3_1_1).start().expect("valid settings");
     assert!(matches!(client.requester().await, Err(SubscribeError::NeedsV5)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_fail_at_once_when_the_broker_has_taken_the_response_topic_away() {
+    let (builder, mut place) = place();
+    let client = builder.start().expect("valid settings");
+    let mut peer = place.accept(false).await;
+    let (requester, _) = tokio::join!(client.requester(), peer.grant());
+    let requester = requester.expect("granted");
+    drop(peer);
+    let mut peer = place.accept(false).await;
+    let (_, id, _) = peer.recv_subscribe().await;
+    peer.send_suback(id, ReasonCode::NotAuthorized).await;
+    sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    let answer = requester.request(Message::new("service", "x"), PATIENCE).await;
+    assert!(answer.is_err() && before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+}
