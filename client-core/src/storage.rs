@@ -7,7 +7,7 @@ pub(crate) enum Storage<'m, T> {
     Lent(&'m mut [T]),
     #[cfg(feature = "alloc")]
     Owned {
-        // A vector would be larger, in each of the many places of a client that has nothing to keep.
+        // A vector would be larger, in each of the many places of a client that keeps nothing.
         items: alloc::boxed::Box<[T]>,
         max: usize,
     },
