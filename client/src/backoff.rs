@@ -7,7 +7,7 @@ use crate::config::LONGEST;
 
 /// Waits that double from attempt to attempt, up to a limit, each shortened by chance to between
 /// a half and the whole of it, so that a thousand clients of a broker that restarts do not come
-/// back all at once.
+/// back all at once. They begin anew after a connection that lasted longer than the wait before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Before the second attempt.

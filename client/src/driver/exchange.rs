@@ -85,14 +85,14 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         first: &mut Option<First>,
-        failures: &mut u32,
+        accepted: &mut Option<Instant>,
     ) -> Poll<Result<(), Error>> {
         for _ in 0..ROUNDS {
             let mut progress = self.poll_write(cx)?;
             let (read, connected) = self.poll_read(cx)?;
             progress |= read;
             if let Some(connected) = connected {
-                *failures = 0;
+                *accepted = Some(Instant::now());
                 self.shared.tell(Status::Connected(connected.clone()));
                 if let Some(first) = first.take() {
                     // Who waited may have given up; the client then ends by itself.

@@ -31,8 +31,13 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     /// Waits for the first attempt, which then must succeed.
     first: Option<First>,
-    /// Attempts that failed one after another.
+    /// Attempts that failed, and connections that did not last, one after another.
     failures: u32,
+    /// How long it was to the last attempt. A connection that lasted no longer counts as failed:
+    /// a broker that accepts and at once gives up is not to be stormed.
+    waited: Duration,
+    /// When the broker accepted the last connection, if it did.
+    accepted: Option<Instant>,
     /// When the last connection began.
     began: Instant,
     /// How often in a row the session was taken over.
@@ -41,7 +46,15 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, first: Option<First>) -> Driver {
-        Driver { shared, first, failures: 0, began: Instant::now(), take_overs: 0 }
+        Driver {
+            shared,
+            first,
+            failures: 0,
+            waited: Duration::ZERO,
+            accepted: None,
+            began: Instant::now(),
+            take_overs: 0,
+        }
     }
 
     /// Ends when the client does.
@@ -97,8 +110,13 @@ impl Driver {
         if matches!(error, Error::TokenEnds) {
             return Duration::ZERO;
         }
+        let lasts = |accepted: Instant| accepted.elapsed() >= self.waited;
+        if self.accepted.take().is_some_and(lasts) {
+            self.failures = 0;
+        }
         self.failures += 1;
-        self.shared.config.backoff.wait(self.failures)
+        self.waited = self.shared.config.backoff.wait(self.failures);
+        self.waited
     }
 
     /// Writes what is left to write, and lets the file go.
@@ -115,7 +133,7 @@ impl Driver {
         let opening = Box::pin(self.unless_ended(open(&self.shared)));
         let Some(opened) = opening.await else { return Ok(()) };
         let mut exchange = self.begin(opened?)?;
-        let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.failures)).await;
+        let result = poll_fn(|cx| exchange.poll(cx, &mut self.first, &mut self.accepted)).await;
         exchange.finish();
         Box::pin(exchange.close()).await;
         result

@@ -74,6 +74,28 @@ const TAKEN_OVER: Packet<'_> = Packet::Disconnect(whimbrel_codec::Disconnect {
 
 /// By an attempt of its own that reached the broker late; or by another, who comes again.
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_accepts_and_at_once_gives_up_is_not_stormed() {
+    let (builder, mut place) = place();
+    let _client = builder.start().expect("valid settings");
+    drop(place.accept(false).await);
+    let mut lasting = Duration::ZERO;
+    for whole_s in [1, 2, 4, 8] {
+        let lost = Instant::now();
+        let peer = place.accept(false).await;
+        let (wait, whole) = (lost.elapsed(), Duration::from_secs(whole_s));
+        assert!(wait >= whole / 2 && wait <= whole + Duration::from_millis(2), "{wait:?}");
+        lasting = wait;
+        drop(peer);
+    }
+    let peer = place.accept(false).await;
+    sleep(lasting * 4).await;
+    drop(peer);
+    let lost = Instant::now();
+    place.accept(false).await;
+    assert!(lost.elapsed() <= Duration::from_millis(1002), "{:?}", lost.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_taken_over_at_once_is_taken_back_twice() {
     let (builder, mut place) = place();
     let client = builder.start().expect("valid settings");
