@@ -6,12 +6,14 @@
                                      [--rounds N] [--rows REGEX] [--scale FACTOR] [--json FILE]
 
 One broker without a data directory serves all rows. Each figure comes from a process of its own, the
-libraries take turns, each round begins with another one, and medians are shown.
+libraries take turns in another order in each round, as what ran before leaves its traces in broker
+and machine, and medians are shown.
 """
 
 import argparse
 import json
 import os
+import random
 import re
 import socket
 import statistics
@@ -94,6 +96,7 @@ def main() -> int:
     parser.add_argument("--json", help="a file for all figures of all rounds")
     options = parser.parse_args()
     libraries, everything, behind = options.libraries, {}, []
+    turns = random.Random(1)
     print("| task | figure | " + " | ".join(libraries) + " | ahead |")
     print("|---|---|" + "---|" * (len(libraries) + 1))
     with tempfile.TemporaryDirectory() as folder:
@@ -105,9 +108,8 @@ def main() -> int:
                 if words != ["idle"]:
                     count = max(1000, int(count * options.scale))
                 found = {library: [] for library in libraries}
-                for number in range(options.rounds):
-                    turn = number % len(libraries)
-                    for library in (*libraries[turn:], *libraries[:turn]):
+                for _ in range(options.rounds):
+                    for library in turns.sample(libraries, len(libraries)):
                         result = measure(options.bench, library, port, words, count)
                         found[library].append(result)
                         time.sleep(0.05)
