@@ -96,7 +96,7 @@ pub(crate) struct Pieces<'m> {
 impl<'m> Pieces<'m> {
     /// Memory that grows as it is needed, as far as the limits and the protocol go.
     #[cfg(feature = "alloc")]
-    pub(crate) fn growing(limits: Limits) -> Pieces<'static> {
+    pub(crate) const fn growing(limits: Limits) -> Pieces<'static> {
         const IDS: usize = u16::MAX as usize;
         Pieces {
             input: Storage::growing(usize::MAX),

@@ -7,8 +7,7 @@ pub(crate) enum Storage<'m, T> {
     Lent(&'m mut [T]),
     #[cfg(feature = "alloc")]
     Owned {
-        // A vector would be larger, in each of the many places of a client that keeps nothing.
-        items: alloc::boxed::Box<[T]>,
+        items: alloc::vec::Vec<T>,
         max: usize,
     },
 }
@@ -16,8 +15,8 @@ pub(crate) enum Storage<'m, T> {
 impl<T> Storage<'_, T> {
     /// Nothing yet, and at most `max` items.
     #[cfg(feature = "alloc")]
-    pub(crate) fn growing(max: usize) -> Storage<'static, T> {
-        Storage::Owned { items: alloc::boxed::Box::default(), max }
+    pub(crate) const fn growing(max: usize) -> Storage<'static, T> {
+        Storage::Owned { items: alloc::vec::Vec::new(), max }
     }
 
     #[inline]
@@ -56,7 +55,7 @@ impl<T> Storage<'_, T> {
     pub(crate) fn release(&mut self) {
         #[cfg(feature = "alloc")]
         if let Storage::Owned { items, .. } = self {
-            *items = alloc::boxed::Box::default();
+            *items = alloc::vec::Vec::new();
         }
     }
 }
@@ -73,10 +72,8 @@ impl<T: Copy + Default> Storage<'_, T> {
                 }
                 if len > items.len() {
                     let len = len.max(items.len().saturating_mul(2)).max(4).min(*max);
-                    let mut longer = core::mem::take(items).into_vec();
-                    longer.reserve_exact(len - longer.len());
-                    longer.resize(len, T::default());
-                    *items = longer.into_boxed_slice();
+                    items.reserve_exact(len - items.len());
+                    items.resize(len, T::default());
                 }
                 true
             }
