@@ -38,6 +38,9 @@ class Tools:
     subscriber: tuple[str, ...]
     requester: tuple[str, ...]
 
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        return self.publisher, self.subscriber, self.requester
+
 
 MOSQUITTO = Tools(
     "mosquitto_pub to mosquitto_sub", ("mosquitto_pub",), ("mosquitto_sub",), ("mosquitto_rr",)
@@ -417,7 +420,7 @@ def whimbrel_cases(
     except FileNotFoundError as error:
         report.skip("whimbrel pub and sub with mosquitto", str(error))
     pub, sub, rr = (binary, "pub"), (binary, "sub"), (binary, "rr")
-    debian = (MOSQUITTO.publisher, MOSQUITTO.subscriber, MOSQUITTO.requester)
+    debian = MOSQUITTO.words()
     ours = Tools("whimbrel pub to whimbrel sub", pub, sub, rr)
     families = [
         ours,

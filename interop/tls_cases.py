@@ -153,8 +153,7 @@ def _mosquitto(secure: Secure, report: Report) -> list[Case]:
     steps = commands.COMMON + commands.MOSQUITTO_ONLY
     steps = [step for step in steps if step.__name__ not in apart]
     ours = [(secure.binary, tool) for tool in ("pub", "sub", "rr")]
-    theirs = [commands.MOSQUITTO.publisher, commands.MOSQUITTO.subscriber]
-    theirs.append(commands.MOSQUITTO.requester)
+    theirs = commands.MOSQUITTO.words()
     found = []
     for version in TLS_VERSIONS:
         flags = ("--cafile", secure.authority, "--tls-version", version)

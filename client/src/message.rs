@@ -193,8 +193,7 @@ impl Incoming {
     /// Acknowledges: the broker forgets the message. Only with
     /// [`Filter::manual_ack`](crate::Filter::manual_ack) or
     /// [`AllMessages::manual_ack`](crate::AllMessages::manual_ack) there is something to do; QoS 0
-    /// needs none. A second call does nothing once one has
-    /// succeeded.
+    /// needs none. A second call does nothing once one has succeeded.
     ///
     /// Acknowledgements may be given in any order; they are sent in the order of the messages
     /// `[MQTT-4.6.0-2]`, so one that is held back holds back those behind it.

@@ -173,9 +173,7 @@ impl Exchange {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         state.flush(now);
-        if state.outbox.waiting > 0 && state.outbox.has_room() {
-            self.shared.room_has_come();
-        }
+        self.shared.offer_room(&state.outbox);
         self.disconnect_if_due(&mut state, now)?;
         self.has_left |= self.leave_if_due(&mut state, now)?;
         let State { core, outbox, .. } = &mut *state;
@@ -429,9 +427,7 @@ impl Exchange {
         let mut state = shared.lock();
         let now = Instant::now();
         state.outbox.expire(now);
-        if state.outbox.waiting > 0 && state.outbox.has_room() {
-            shared.room_has_come();
-        }
+        shared.offer_room(&state.outbox);
         let now = shared.millis(now);
         if state.inbox.is_full() {
             // Nothing is read for the consumers' sake, which is no silence of the broker.

@@ -168,9 +168,7 @@ impl Driver {
                 let now = Instant::now();
                 let mut state = self.shared.lock();
                 state.outbox.expire(now);
-                if state.outbox.waiting > 0 && state.outbox.has_room() {
-                    self.shared.room_has_come();
-                }
+                self.shared.offer_room(&state.outbox);
                 let closing = state.closing;
                 if closing.is_some_and(|c| c.deadline <= now || state.outbox.is_done()) {
                     return Poll::Ready(None);

@@ -32,8 +32,7 @@ pub(crate) async fn connect(config: &Config, bearer: Option<&str>) -> Result<Lin
 async fn open(config: &Config) -> Result<Socket, Error> {
     let failed = |error| Error::Connect(config.address.to_string(), error);
     if let Some(connector) = &config.connector {
-        let opened = timeout(config.connect_timeout, connector.open()).await;
-        let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let opened = within(config.connect_timeout, connector.open()).await;
         return opened.map(Socket::Other).map_err(failed);
     }
     if let Address::Unix(path) = &config.address {
@@ -46,8 +45,7 @@ async fn open(config: &Config) -> Result<Socket, Error> {
     if let Some(proxy) = &config.proxy {
         let stream = tcp(config, proxy.host(), proxy.port()).await;
         let stream = stream.map_err(|error| Error::Connect(proxy.to_string(), error))?;
-        let by_proxy = timeout(config.connect_timeout, proxy.connect(stream, host, port)).await;
-        let by_proxy = by_proxy.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let by_proxy = within(config.connect_timeout, proxy.connect(stream, host, port)).await;
         return by_proxy.map(Socket::Tcp).map_err(failed);
     }
     tcp(config, host, port).await.map(Socket::Tcp).map_err(failed)
@@ -59,13 +57,19 @@ async fn tcp(config: &Config, host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = lookup_host((host, port)).await?;
     let addresses = addresses.filter(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4()));
     let patience = config.connect_timeout;
-    let stream = first(in_turn(addresses), move |address| async move {
-        let attempt = timeout(patience, open_tcp(address, from)).await;
-        attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    });
+    let attempt = move |address| within(patience, open_tcp(address, from));
+    let stream = first(in_turn(addresses), attempt);
     let stream = stream.await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// The error is that there was no more time, if it takes longer.
+async fn within<T>(
+    patience: Duration,
+    opening: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn open_tcp(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -166,9 +166,12 @@ impl Shared {
         self.status().subscribe()
     }
 
-    /// Room may have come: who waits for it takes it in turn, each waking the next. With a store,
-    /// not all wait for the same room.
-    pub(crate) fn room_has_come(&self) {
+    /// Wakes who waits for room if there is some: they take it in turn, each waking the next. With
+    /// a store, not all wait for the same room.
+    pub(crate) fn offer_room(&self, outbox: &Outbox) {
+        if outbox.waiting == 0 || !outbox.has_room() {
+            return;
+        }
         match self.config.store {
             Some(_) => self.room.notify_waiters(),
             None => self.room.notify_one(),
@@ -211,8 +214,8 @@ impl Shared {
     ) -> Result<Result<Ticket, Message>, PublishError> {
         let mut state = self.lock();
         let taken = state.try_publish(message)?;
-        if taken.is_ok() && state.outbox.waiting > 0 && state.outbox.has_room() {
-            self.room_has_come();
+        if taken.is_ok() {
+            self.offer_room(&state.outbox);
         }
         Ok(taken)
     }
